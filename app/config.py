@@ -1,0 +1,259 @@
+"""Settings: from the environment, an `.env` file and a folder of secret files; frozen once read."""
+
+import difflib
+import os
+import re
+from collections.abc import Iterable
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from dotenv import dotenv_values
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from app.errors import ConfigError
+from app.signature import Algorithm, Encoding
+
+PREFIX = "JOBHOOK_"
+MIN_KEY_LENGTH = 16
+"""Characters. Shorter keys can be guessed; JobsiteOn's are longer."""
+HARD_ACK_LIMIT = 5.0
+"""Seconds in which JobsiteOn wants its 200 (API Security Best Practices)."""
+BODY_SECONDS = 3.0
+"""Seconds a body may take to arrive; with the ack budget it stays under the hard limit."""
+
+_PLACEHOLDER = re.compile(
+    r"(?i)change[-_ ]?me|your[-_ ]|placeholder|replace[-_ ]|example|^todo|secret[-_ ]?key$"
+    r"|^<.*>$|^(.)\1*$|^\$\{?\w+\}?$"
+)
+_DURATION_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_SIZE_UNITS = {"": 1, "b": 1, "kb": 1000, "mb": 1000**2, "k": 1024, "kib": 1024, "m": 1024**2, "mib": 1024**2}
+
+
+def parse_duration(value: Any) -> Any:
+    """Seconds from `90`, `30d`, `1h30m` or `500ms`.
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    if not isinstance(value, str):
+        return value
+    text = value.strip().lower().replace(" ", "")
+    if re.fullmatch(r"\d+(\.\d+)?", text):
+        return float(text)
+    parts = re.findall(r"(\d+(?:\.\d+)?)(ms|[smhdw])", text)
+    if not parts or "".join(number + unit for number, unit in parts) != text:
+        raise ValueError("write a duration such as 500ms, 90s, 1h30m or 30d")
+    return sum(float(number) * _DURATION_UNITS[unit] for number, unit in parts)
+
+
+def parse_size(value: Any) -> Any:
+    """Bytes from `1048576`, `1MiB` or `500kB`.
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    if not isinstance(value, str):
+        return value
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]*)", value.strip().lower())
+    if match is None or match[2] not in _SIZE_UNITS:
+        raise ValueError("write a size such as 1048576, 500kB or 1MiB")
+    return int(float(match[1]) * _SIZE_UNITS[match[2]])
+
+
+def format_duration(seconds: float) -> str:
+    """The shortest form that `parse_duration` reads back."""
+    for unit, size in sorted(_DURATION_UNITS.items(), key=lambda item: -item[1]):
+        if seconds >= size and seconds % size == 0 and unit != "w":
+            return f"{seconds / size:g}{unit}"
+    return f"{seconds:g}s"
+
+
+def _split(value: Any) -> Any:
+    return [part for part in re.split(r"[\s,]+", value) if part] if isinstance(value, str) else value
+
+
+Duration = Annotated[float, BeforeValidator(parse_duration)]
+Size = Annotated[int, BeforeValidator(parse_size)]
+Network = IPv4Network | IPv6Network
+
+
+class Settings(BaseSettings):
+    """What can be set. Names have the prefix `JOBHOOK_` unless they carry their own."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        frozen=True,
+        extra="ignore",
+        validate_by_name=True,
+        validate_by_alias=True,
+        validate_default=True,
+        hide_input_in_errors=True,
+    )
+
+    api_key: SecretStr = Field(
+        validation_alias="JOBSITEON_API_KEY", description="The API key with which JobsiteOn signs its webhooks."
+    )
+    previous_api_keys: Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split)] = Field(
+        (),
+        validation_alias="JOBSITEON_PREVIOUS_API_KEYS",
+        description="Keys still accepted while rotating, separated by commas.",
+    )
+    redis_url: str = Field(
+        "redis://127.0.0.1:6379/0",
+        validation_alias="REDIS_URL",
+        repr=False,
+        description="Where Redis is: `redis://`, `rediss://` (TLS) or `unix://`.",
+    )
+    require_https: bool = Field(True, description="Refuse what did not come over HTTPS.")
+    trusted_proxies: Annotated[tuple[Network, ...], NoDecode] = Field(
+        (ip_network("127.0.0.0/8"), ip_network("::1/128")),
+        description="CIDRs of the load balancer: only its `X-Forwarded-*` headers are believed.",
+    )
+    allowed_ips: Annotated[tuple[Network, ...], NoDecode] = Field(
+        (), description="CIDRs from which deliveries are accepted; empty means all."
+    )
+    max_body_bytes: Size = Field(1024**2, gt=0, le=64 * 1024**2, description="The largest body accepted.")
+    ack_budget: Duration = Field(
+        1.0, ge=0.05, description="How long recording a delivery may take before the sender gets a 503."
+    )
+    durability: Literal["fsync", "memory"] = Field(
+        "fsync", description="`fsync`: on disk before the 200. `memory`: in Redis's memory before the 200."
+    )
+    dedupe_window: Duration = Field(30 * 86400.0, ge=60, description="How long a redelivery is recognised.")
+    retention: Duration = Field(7 * 86400.0, ge=60, description="How long a finished event's record is kept.")
+    max_attempts: int = Field(12, ge=1, le=1000, description="Attempts before an event is dead.")
+    handler_timeout: Duration = Field(30.0, ge=1, le=86400, description="How long an event's handlers may run.")
+    workers: int = Field(2, ge=1, le=256, description="Worker processes.")
+    handlers: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)] = Field(
+        ("workers.handlers",), description="Modules or packages in which handlers are found, separated by commas."
+    )
+    signature_algorithm: Algorithm = Field("sha256", description="The hash of the HMAC (assumed: not documented).")
+    signature_encoding: Encoding = Field("auto", description="`auto` accepts both `hex` and `base64`.")
+    host: str = Field("127.0.0.1", description="The address to listen on.")
+    port: int = Field(8000, ge=0, le=65535, description="The port to listen on.")
+    processes: int = Field(1, ge=1, le=64, description="Receiver processes.")
+    log_format: Literal["auto", "json", "console"] = Field("auto", description="`auto`: JSON unless on a terminal.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="The least level logged.")
+
+    @property
+    def signing_keys(self) -> tuple[bytes, ...]:
+        """The current key, then the previous ones."""
+        return tuple(key.get_secret_value().encode() for key in (self.api_key, *self.previous_api_keys))
+
+    @field_validator("api_key", "previous_api_keys")
+    @classmethod
+    def _usable_keys(cls, value: SecretStr | tuple[SecretStr, ...]) -> Any:
+        for secret in (value,) if isinstance(value, SecretStr) else value:
+            key = secret.get_secret_value()
+            if not key.strip():
+                raise ValueError("is empty")
+            if _PLACEHOLDER.search(key):
+                raise ValueError("is a placeholder: put a real API key there")
+            if len(key) < MIN_KEY_LENGTH:
+                raise ValueError(f"is too short: a key has at least {MIN_KEY_LENGTH} characters")
+            if key != key.strip():
+                raise ValueError("begins or ends with white space")
+        return value
+
+    @field_validator("trusted_proxies", "allowed_ips", mode="before")
+    @classmethod
+    def _networks(cls, value: Any) -> Any:
+        try:
+            return tuple(ip_network(part) if isinstance(part, str) else part for part in _split(value))
+        except ValueError:
+            raise ValueError("write addresses or CIDRs such as 10.0.0.0/8, separated by commas") from None
+
+    @field_validator("redis_url")
+    @classmethod
+    def _redis_scheme(cls, value: str) -> str:
+        if not value.startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError("must begin with redis://, rediss:// or unix://")
+        return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.dedupe_window < self.retention:
+            raise ValueError("JOBHOOK_DEDUPE_WINDOW: must not be shorter than JOBHOOK_RETENTION")
+        if self.ack_budget + BODY_SECONDS >= HARD_ACK_LIMIT:
+            raise ValueError(
+                f"JOBHOOK_ACK_BUDGET: must be under {HARD_ACK_LIMIT - BODY_SECONDS:g}s, because JobsiteOn waits "
+                f"{HARD_ACK_LIMIT:g}s and a body may take {BODY_SECONDS:g}s to arrive"
+            )
+        return self
+
+
+def variable(name: str) -> str:
+    """The environment variable of a field of `Settings`."""
+    alias = Settings.model_fields[name].validation_alias
+    return alias if isinstance(alias, str) else (PREFIX + name).upper()
+
+
+_ENV_FILE, _SECRETS_DIR = PREFIX + "ENV_FILE", PREFIX + "SECRETS_DIR"
+DEFAULT_SECRETS_DIR = "/run/secrets"
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """The settings of this process; `overrides` (by field name) win over every source.
+
+    Sources, the first wins: the environment, the file `.env` (or `$JOBHOOK_ENV_FILE`), the files in
+    `/run/secrets` (or `$JOBHOOK_SECRETS_DIR`), where Docker and Kubernetes put secrets.
+
+    Raises:
+        ConfigError: a value is missing or wrong, or an unknown `JOBHOOK_` name is set.
+    """
+    env_file = Path(os.environ.get(_ENV_FILE, ".env"))
+    secrets_dir = Path(os.environ.get(_SECRETS_DIR, DEFAULT_SECRETS_DIR))
+    in_file = dotenv_values(env_file) if env_file.is_file() else {}
+    secret_files = [path.name for path in secrets_dir.iterdir()] if secrets_dir.is_dir() else []
+    if problems := list(_unknown_names([*os.environ, *in_file, *secret_files])):
+        raise ConfigError("\n".join(problems))
+    try:
+        return Settings(
+            _env_file=env_file if env_file.is_file() else None,
+            _secrets_dir=secrets_dir if secrets_dir.is_dir() else None,
+            **overrides,
+        )
+    except ValidationError as error:
+        raise ConfigError("\n".join(_problems(error))) from None
+
+
+def _unknown_names(names: Iterable[str]) -> Iterable[str]:
+    known = {variable(name) for name in Settings.model_fields} | {_ENV_FILE, _SECRETS_DIR}
+    for name in sorted({name.upper() for name in names} - known):
+        if name.startswith(PREFIX):
+            nearest = difflib.get_close_matches(name, known, n=1)
+            yield f"{name}: no such setting." + (f" Did you mean {nearest[0]}?" if nearest else "")
+
+
+def _problems(error: ValidationError) -> Iterable[str]:
+    fields = {variable(name): name for name in Settings.model_fields}
+    for problem in error.errors(include_input=False, include_url=False):
+        message = problem["msg"].removeprefix("Value error, ")
+        name = str(problem["loc"][0]) if problem["loc"] else ""
+        if problem["type"] == "missing":
+            message = "is not set. It is required: " + (Settings.model_fields[fields[name]].description or "")
+        yield f"{name if name in fields else variable(name)}: {message}" if name else message
+
+
+def settings_table() -> str:
+    """The settings as a Markdown table, for the README."""
+    rows = ["| variable | default | meaning |", "|---|---|---|"]
+    for name, field in Settings.model_fields.items():
+        rows.append(
+            f"| `{variable(name)}` | {_shown(name, field.default, field.is_required())} | {field.description} |"
+        )
+    return "\n".join(rows)
+
+
+def _shown(name: str, default: Any, required: bool) -> str:
+    if required:
+        return "*required*"
+    if isinstance(default, tuple):
+        return " ".join(f"`{part}`" for part in default) or "*none*"
+    if name in {"ack_budget", "dedupe_window", "retention", "handler_timeout"}:
+        return f"`{format_duration(default)}`"
+    if name == "max_body_bytes":
+        return f"`{default // 1024**2}MiB`"
+    return f"`{str(default).lower() if isinstance(default, bool) else default}`"

@@ -1,0 +1,122 @@
+"""What is well and what is not, for `/readyz` and `jobhook doctor`, with the remedy for each."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from redis import Redis
+from redis.exceptions import RedisError, ResponseError
+
+from app.config import Settings
+from app.durability import OLDEST_SERVER, Server, plan
+from app.errors import ConfigError, describe
+from app.inbox import Inbox
+
+WORKERS_SEEN_WITHIN_SECONDS = 10.0
+"""Supervisors sweep every second; this leaves room for a restart."""
+CLOCK_TOLERANCE_SECONDS = 5.0
+FULL_FROM = 0.9
+"""The share of maxmemory from which new deliveries are in danger of being refused."""
+
+Level = Literal["ok", "warn", "fail"]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One finding."""
+
+    name: str
+    level: Level
+    finding: str
+    remedy: str | None = None
+
+
+def check(settings: Settings, redis: "Redis") -> list[Check]:
+    """Everything that can be found out about the Redis in use and the workers on it."""
+    try:
+        return list(_checks(settings, redis))
+    except (RedisError, OSError) as error:
+        kind = describe(error)["error"].rsplit(".", 1)[-1]
+        return [Check("redis", "fail", f"does not answer ({kind})", "start Redis, or set REDIS_URL")]
+
+
+def refuse_to_start(settings: Settings, redis: "Redis") -> None:
+    """Stops a start on a server that would lose events. One that is down may still come up.
+
+    Raises:
+        ConfigError: the server may evict, or is too old.
+    """
+    for finding in check(settings, redis):
+        if finding.name in {"version", "eviction"} and finding.level == "fail":
+            raise ConfigError(f"REDIS_URL: {finding.finding}: {finding.remedy}")
+
+
+def _checks(settings: Settings, redis: "Redis") -> Iterator[Check]:
+    info = redis.info("everything")
+    try:
+        config: Any = redis.config_get("appendfsync", "maxmemory-policy")
+    except ResponseError:  # managed services forbid CONFIG
+        config = {}
+    server = Server.from_info(info, config)
+    yield Check("redis", "ok", "answers")
+    yield _version(server)
+    yield _durability(settings, server)
+    yield _eviction(server)
+    yield _memory(info)
+    seconds, microseconds = redis.time()
+    yield _clock(seconds + microseconds / 1e6 - time.time())
+    yield _workers(Inbox(redis, settings).stats().swept_seconds_ago)
+
+
+def _version(server: Server) -> Check:
+    if server.version < OLDEST_SERVER:
+        return Check("version", "fail", f"{server.name} is too old", "use Redis 7.0 or later, or Valkey")
+    return Check("version", "ok", server.name)
+
+
+def _durability(settings: Settings, server: Server) -> Check:
+    made = plan(settings.durability, server)
+    if made.shortfall:
+        return Check("durability", "fail", f"{settings.durability} is not possible", made.shortfall)
+    if settings.durability == "memory":
+        remedy = "set JOBHOOK_DURABILITY=fsync to survive a crash of Redis"
+        return Check("durability", "warn", "memory: a crash of Redis may lose acknowledged events", remedy)
+    if made.parallel > 1:
+        remedy = "set `appendfsync always`: acknowledgements then wait milliseconds, not up to a second"
+        return Check(
+            "durability", "warn", f"fsync, waiting for `appendfsync {server.appendfsync or 'unknown'}`", remedy
+        )
+    return Check("durability", "ok", "fsync before each acknowledgement")
+
+
+def _eviction(server: Server) -> Check:
+    if server.may_evict:
+        remedy = "set `maxmemory-policy noeviction`"
+        return Check("eviction", "fail", f"`maxmemory-policy {server.maxmemory_policy}` may throw events away", remedy)
+    if server.maxmemory_policy is None:
+        return Check("eviction", "warn", "the server does not tell its maxmemory-policy", "make sure it is noeviction")
+    return Check("eviction", "ok", "noeviction")
+
+
+def _memory(info: dict[str, Any]) -> Check:
+    used, limit = int(info["used_memory"]), int(info.get("maxmemory", 0))
+    finding = f"{used / 1024**2:.0f} MiB used" + (f" of {limit / 1024**2:.0f}" if limit else "")
+    if limit and used > FULL_FROM * limit:
+        return Check("memory", "warn", finding, "raise maxmemory, or shorten JOBHOOK_RETENTION")
+    return Check("memory", "ok", finding)
+
+
+def _clock(ahead: float) -> Check:
+    if abs(ahead) > CLOCK_TOLERANCE_SECONDS:
+        return Check("clock", "warn", f"Redis is {ahead:+.0f} s against this machine", "run NTP on both")
+    return Check("clock", "ok", "agrees with Redis")
+
+
+def _workers(swept_seconds_ago: float | None) -> Check:
+    if swept_seconds_ago is None or swept_seconds_ago > WORKERS_SEEN_WITHIN_SECONDS:
+        seen = "never" if swept_seconds_ago is None else f"{swept_seconds_ago:.0f} s ago"
+        return Check(
+            "workers", "warn", f"last seen {seen}: events are recorded but not processed", "run `jobhook work`"
+        )
+    return Check("workers", "ok", "seen within the last seconds")

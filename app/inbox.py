@@ -1,0 +1,313 @@
+"""The inbox: the record of every event and of what has to be done with it, kept in Redis.
+
+What changes an event's state is a script in `app/scripts/`; this module calls them and reads records.
+It is synchronous, for workers, command line and health checks; the receiver's one hot call, `accept`,
+has an asyncio caller of its own in `app/intake.py`.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal, cast
+
+import orjson
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.exceptions import NoScriptError
+from redis.retry import Retry
+
+from app import jobs, scripts
+from app.config import Settings
+from app.errors import EventNotFound
+from app.event import ID_LENGTH, data_of, parse
+from app.scripts import Script
+
+PREFIX = "jobhook:"
+OPEN_STATES = ("queued", "running", "retrying")
+STATES = (*OPEN_STATES, "done", "dead")
+
+LEASE_MARGIN_SECONDS = 10
+"""How much longer a lease is than the handler timeout: the time to end a handler and to say so."""
+SWEEP_INTERVAL_MS = 900
+"""Just under the second at which each supervisor asks, so that one asking alone is never refused."""
+SWEEP_PATIENCE_MS = 5000
+"""How long a stock RQ worker may hold a popped job before it begins."""
+SWEEP_MOST = 1000
+"""Events of each kind per sweep: about 20 ms of the server's time."""
+SOCKET_TIMEOUT_SECONDS = 5.0
+
+State = Literal["queued", "running", "retrying", "done", "dead"]
+Outcome = Literal["done", "retry", "dead"]
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """An authentic delivery, ready to be recorded."""
+
+    id: str
+    conflict_id: str
+    digest: bytes
+    meta: bytes
+    body: bytes
+
+
+@dataclass(frozen=True)
+class Record:
+    """One event as the inbox has it. Times are in seconds since 1970, by the Redis server's clock."""
+
+    id: str
+    state: State
+    received: float
+    body: bytes
+    meta: dict[str, Any]
+    token: int = 0
+    """Counts the attempts ever made; fences off those that are no longer current."""
+    attempt: int = 0
+    """Counts the attempts since the event was received or last put back to work."""
+    redelivered: int = 0
+    redelivered_last: float | None = None
+    conflict_of: str | None = None
+    worker: str | None = None
+    started: float | None = None
+    attempts: tuple[dict[str, Any], ...] = ()
+    """Every attempt ended: attempt, started, ended (ms), worker, outcome, error."""
+    steps: tuple[tuple[str, Any], ...] = ()
+    """Finished steps and their results."""
+
+    @classmethod
+    def from_hash(cls, id: str, raw: dict[bytes, bytes]) -> "Record":
+        """A record from what HGETALL returns."""
+        fields = {name.decode(): value for name, value in raw.items()}
+        tokens = sorted(int(name[8:]) for name in fields if name.startswith("attempt:"))
+        return cls(
+            id=id,
+            state=cast(State, fields["state"].decode()),
+            received=int(fields["received"]) / 1000,
+            body=fields["body"],
+            meta=orjson.loads(fields["meta"]),
+            token=int(fields.get("token", 0)),
+            attempt=int(fields.get("attempt", 0)),
+            redelivered=int(fields.get("redelivered", 0)),
+            redelivered_last=int(fields["redelivered_last"]) / 1000 if "redelivered_last" in fields else None,
+            conflict_of=fields["conflict_of"].decode() if "conflict_of" in fields else None,
+            worker=fields["worker"].decode() if "worker" in fields else None,
+            started=int(fields["started"]) / 1000 if "started" in fields else None,
+            attempts=tuple(orjson.loads(fields[f"attempt:{token}"]) for token in tokens),
+            steps=tuple((name[5:], orjson.loads(fields[name])) for name in sorted(fields) if name[:5] == "step:"),
+        )
+
+    @property
+    def type(self) -> str:
+        """The event's type, `unknown` if its payload names none."""
+        return str(self.meta["type"])
+
+    @cached_property
+    def payload(self) -> Any:
+        """The whole JSON value of the body; None if it is not JSON."""
+        return parse(self.body)
+
+    @property
+    def data(self) -> Any:
+        """The business object in the payload: what is under `data` and the like, else the payload itself."""
+        return data_of(self.payload)
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How an attempt ended, ready to be recorded."""
+
+    id: str
+    token: int
+    outcome: Outcome
+    attempt: bytes
+    """The line of the event's history, as JSON."""
+    delay: float = 0.0
+    """Seconds until the next attempt, for the outcome `retry`."""
+    unhandled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What one round trip of a worker brought."""
+
+    recorded: bool | None
+    """Whether the ended attempt was still the current one; None if there was none to end."""
+    taken: Record | None
+    suspended: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """What a sweep found."""
+
+    due: int
+    expired: int
+    lost: int
+    trimmed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """The inbox in numbers."""
+
+    states: dict[str, int]
+    oldest_open_seconds: float
+    counts: dict[str, int]
+    """Counters since ever: `deliveries:<status>`, `attempts:<outcome>`, `events:done|dead|unhandled`."""
+    swept_seconds_ago: float | None
+
+
+def connect(settings: Settings, retries: int = 1) -> "Redis":
+    """A client for everything but the hot path. A command fails after `SOCKET_TIMEOUT_SECONDS`.
+
+    One retry makes up for a connection that a restarted server has left behind.
+    """
+    return Redis.from_url(
+        settings.redis_url,
+        socket_timeout=SOCKET_TIMEOUT_SECONDS,
+        socket_connect_timeout=SOCKET_TIMEOUT_SECONDS,
+        retry=Retry(NoBackoff(), retries),
+    )
+
+
+def accept_arguments(settings: Settings, deliveries: Sequence[Delivery]) -> list[bytes | str | int]:
+    """The arguments of the accept script."""
+    arguments: list[bytes | str | int] = [jobs.template(settings.handler_timeout), int(settings.dedupe_window)]
+    for delivery in deliveries:
+        arguments += (delivery.id, delivery.conflict_id, delivery.digest, delivery.meta, delivery.body)
+    return arguments
+
+
+class Inbox:
+    """All that is done with recorded events. Redis errors pass through to the caller."""
+
+    def __init__(self, redis: "Redis", settings: Settings) -> None:
+        self.redis = redis
+        self.settings = settings
+
+    def _run(self, script: Script, *arguments: Any) -> Any:
+        try:
+            return self.redis.evalsha(script.sha, 0, *arguments)
+        except NoScriptError:
+            return self.redis.eval(script.text, 0, *arguments)
+
+    @property
+    def _template(self) -> bytes:
+        return jobs.template(self.settings.handler_timeout)
+
+    @property
+    def _retention(self) -> int:
+        return int(self.settings.retention)
+
+    def turn(self, worker: str, ended: Ended | None = None, want: str = "next") -> Turn:
+        """Ends the attempt in hand, if there is one, and takes the next, in one round trip.
+
+        `want` is "next", the id of one event, or "" to take nothing.
+        """
+        lease_ms = int((self.settings.handler_timeout + LEASE_MARGIN_SECONDS) * 1000)
+        arguments: list[Any] = [worker, lease_ms, self._retention, want]
+        if ended:
+            arguments += (ended.id, ended.token, ended.outcome, int(ended.delay * 1000), ended.attempt)
+            arguments.append("1" if ended.unhandled else "")
+        code, taken = self._run(scripts.WORK, *arguments)
+        recorded = None if code < 0 else bool(code)
+        if taken == b"suspended":
+            return Turn(recorded, None, suspended=True)
+        if not taken:
+            return Turn(recorded, None)
+        id, flat = taken
+        return Turn(recorded, Record.from_hash(id.decode(), dict(zip(flat[::2], flat[1::2], strict=True))))
+
+    def record_step(self, id: str, token: int, step: str, result: bytes) -> bool:
+        """Records a finished step; False if the attempt is no longer the current one."""
+        return bool(self._run(scripts.STEP, id, token, step, result))
+
+    def sweep(self) -> Sweep | None:
+        """Puts everything due, expired or lost back in line; None if somebody has just done so."""
+        found = self._run(
+            scripts.SWEEP,
+            *(self._template, SWEEP_INTERVAL_MS, SWEEP_PATIENCE_MS, SWEEP_MOST),
+            *(self.settings.max_attempts, self._retention),
+        )
+        return Sweep(*found) if found else None
+
+    def release(self, worker: str, reason: str) -> list[str]:
+        """Ends the attempts of a worker known to be dead. Returns the ids of their events."""
+        ids = self._run(scripts.RELEASE, worker, reason, self.settings.max_attempts, self._retention)
+        return [id.decode() for id in ids]
+
+    def replay(self, ids: Sequence[str]) -> dict[str, State | None]:
+        """Puts events back to work; those queued or running are left alone.
+
+        Returns the state each was in, None where there is no record.
+        """
+        states = self._run(scripts.REPLAY, self._template, int(self.settings.dedupe_window), *ids)
+        return {id: cast(State, state.decode()) or None for id, state in zip(ids, states, strict=True)}
+
+    def get(self, id: str) -> Record:
+        """The record of an event.
+
+        Raises:
+            EventNotFound: there is none.
+        """
+        raw = cast(dict[bytes, bytes], self.redis.hgetall(f"{PREFIX}event:{id}"))
+        if not raw:
+            raise EventNotFound(f"There is no record of event {id}: never received, or past its retention.")
+        return Record.from_hash(id, raw)
+
+    def find(self, prefix: str) -> str:
+        """The full id of the event that a person means by its first digits.
+
+        Raises:
+            EventNotFound: none or several begin with them.
+        """
+        if len(prefix) == ID_LENGTH:
+            return prefix
+        matches = {
+            id.decode()
+            for state in STATES
+            for id, _ in self.redis.zscan_iter(PREFIX + state, match=prefix + "*", count=1000)
+        }
+        if len(matches) != 1:
+            raise EventNotFound(f"{len(matches) or 'No'} events begin with {prefix!r}; give more of the id.")
+        return min(matches)
+
+    def newest(self, states: Iterable[str] = STATES, page: int = 50) -> Iterator[Record]:
+        """Events from the most recently active back, lazily, read `page` at a time."""
+        for ids in self._pages(list(states), page):
+            with self.redis.pipeline(transaction=False) as pipeline:
+                for id in ids:
+                    pipeline.hgetall(f"{PREFIX}event:{id.decode()}")
+                records = pipeline.execute()
+            found = [Record.from_hash(id.decode(), raw) for id, raw in zip(ids, records, strict=True) if raw]
+            yield from sorted(found, key=lambda record: record.received, reverse=True)
+
+    def _pages(self, states: list[str], page: int) -> Iterator[list[bytes]]:
+        start = 0
+        while True:
+            with self.redis.pipeline(transaction=False) as pipeline:
+                for state in states:
+                    pipeline.zrange(PREFIX + state, start, start + page - 1, desc=True, withscores=True)
+                merged = sorted((entry for zset in pipeline.execute() for entry in zset), key=lambda entry: -entry[1])
+            if not merged:
+                return
+            yield [id for id, _ in merged]
+            start += page
+
+    def stats(self) -> Stats:
+        """The inbox in numbers; the cost does not depend on how much is stored."""
+        with self.redis.pipeline(transaction=False) as pipeline:
+            for state in STATES:
+                pipeline.zcard(PREFIX + state)
+            pipeline.zrange(PREFIX + "open", 0, 0, withscores=True)
+            pipeline.hgetall(PREFIX + "counts")
+            pipeline.get(PREFIX + "swept")
+            pipeline.time()
+            *sizes, oldest, counts, swept, (seconds, microseconds) = pipeline.execute()
+        now = seconds + microseconds / 1e6
+        return Stats(
+            states=dict(zip(STATES, sizes, strict=True)),
+            oldest_open_seconds=max(0.0, now - oldest[0][1] / 1000) if oldest else 0.0,
+            counts={name.decode(): int(value) for name, value in counts.items()},
+            swept_seconds_ago=max(0.0, now - int(swept) / 1000) if swept else None,
+        )

@@ -1,0 +1,157 @@
+"""Records deliveries for many concurrent requests in few round trips: group commit.
+
+While one batch is on its way to Redis, the deliveries that arrive wait; when it has been answered,
+all of them go out together. Under load a batch shares one script call and one wait for the disk
+(P1); with no load a delivery goes out at once.
+"""
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+import structlog
+from redis.asyncio import Redis
+from redis.backoff import NoBackoff
+from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.retry import Retry
+
+from app.config import Settings
+from app.durability import Plan, Server, plan
+from app.errors import Unavailable, describe
+from app.inbox import Delivery, accept_arguments
+from app.scripts import ACCEPT
+
+MAX_BATCH = 128
+"""Deliveries per round trip: about 5 ms of the server's time."""
+MAX_BATCH_BYTES = 4 * 1024**2
+MAX_WAITING = 4096
+"""Deliveries waiting; one more is refused at once, so that memory stays bounded whatever Redis does."""
+MAX_WAITING_BYTES = 64 * 1024**2
+FSYNC_LOCAL, FSYNC_REPLICAS = 1, 0
+
+Status = Literal["accepted", "duplicate", "revived", "conflict"]
+
+log = structlog.stdlib.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What became of a delivery."""
+
+    status: Status
+    id: str
+
+
+@dataclass(slots=True)
+class _Waiting:
+    delivery: Delivery
+    deadline: float
+    receipt: asyncio.Future[Receipt]
+
+
+class Intake:
+    """Records deliveries in Redis, as durably as configured, within the ack budget."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._redis = Redis.from_url(
+            settings.redis_url,
+            socket_timeout=None,  # each batch has its own deadline
+            socket_connect_timeout=settings.ack_budget,
+            retry=Retry(NoBackoff(), 1),  # a connection that a restarted server has left behind
+        )
+        self._plan: Plan | None = None
+        self._waiting: deque[_Waiting] = deque()
+        self._waiting_bytes = 0
+        self._committers: set[asyncio.Task[None]] = set()
+
+    async def accept(self, delivery: Delivery) -> Receipt:
+        """Records a delivery; when this returns, it is as durable as configured.
+
+        Raises:
+            Unavailable: it could not be done in time. It may have been recorded all the same; then the
+                sender's next try is a duplicate.
+        """
+        if len(self._waiting) >= MAX_WAITING or self._waiting_bytes >= MAX_WAITING_BYTES:
+            raise Unavailable
+        loop = asyncio.get_running_loop()
+        waiting = _Waiting(delivery, loop.time() + self._settings.ack_budget, loop.create_future())
+        self._waiting.append(waiting)
+        self._waiting_bytes += len(delivery.body)
+        if len(self._committers) < (self._plan.parallel if self._plan else 1):
+            committer = loop.create_task(self._commit_all())
+            self._committers.add(committer)
+            committer.add_done_callback(self._committers.discard)
+        return await waiting.receipt
+
+    async def close(self) -> None:
+        """Finishes what is on its way and closes the connections."""
+        await asyncio.gather(*self._committers, return_exceptions=True)
+        await self._redis.aclose()
+
+    async def _commit_all(self) -> None:
+        while batch := self._next_batch():
+            try:
+                async with asyncio.timeout_at(batch[0].deadline):
+                    receipts = await self._commit([waiting.delivery for waiting in batch])
+            except (RedisError, OSError, Unavailable) as error:  # TimeoutError is an OSError
+                self._plan = None  # the next server may be another one
+                log.error("deliveries not recorded", deliveries=len(batch), **describe(error))
+                for waiting in batch:
+                    if not waiting.receipt.done():
+                        waiting.receipt.set_exception(Unavailable())
+            else:
+                for waiting, receipt in zip(batch, receipts, strict=True):
+                    if not waiting.receipt.done():  # done: the client has gone
+                        waiting.receipt.set_result(receipt)
+
+    def _next_batch(self) -> list[_Waiting]:
+        batch: list[_Waiting] = []
+        size = 0
+        while self._waiting and len(batch) < MAX_BATCH and size < MAX_BATCH_BYTES:
+            waiting = self._waiting.popleft()
+            size += len(waiting.delivery.body)
+            batch.append(waiting)
+        self._waiting_bytes -= size
+        return batch
+
+    async def _commit(self, deliveries: list[Delivery]) -> list[Receipt]:
+        if self._plan is None:
+            self._plan = await self._make_plan()
+        arguments = accept_arguments(self._settings, deliveries)
+        try:
+            replies = await self._evaluate(self._plan, "EVALSHA", ACCEPT.sha, arguments)
+        except NoScriptError:
+            replies = await self._evaluate(self._plan, "EVAL", ACCEPT.text, arguments)
+        return [
+            Receipt(cast(Status, status.decode()), id.decode())
+            for status, id in zip(replies[::2], replies[1::2], strict=True)
+        ]
+
+    async def _evaluate(self, plan: Plan, command: str, script: str, arguments: list[Any]) -> list[bytes]:
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            pipeline.execute_command(command, script, 0, *arguments)
+            if plan.waitaof:
+                pipeline.execute_command("WAITAOF", FSYNC_LOCAL, FSYNC_REPLICAS, 0)
+            replies, *fsynced = await pipeline.execute()
+        if fsynced and int(fsynced[0][0]) < FSYNC_LOCAL:
+            raise Unavailable
+        return cast(list[bytes], replies)
+
+    async def _make_plan(self) -> Plan:
+        made = plan(self._settings.durability, await server(self._redis))
+        if made.shortfall:
+            log.error("not durable", remedy=made.shortfall)
+            raise Unavailable
+        return made
+
+
+async def server(redis: Redis) -> Server:
+    """What the server is and how it keeps what is written."""
+    info = await redis.info("everything")
+    try:
+        config: Any = await redis.config_get("appendfsync", "maxmemory-policy")
+    except ResponseError:  # managed services forbid CONFIG
+        config = {}
+    return Server.from_info(info, config)

@@ -1,0 +1,70 @@
+"""The application: what is assembled from which parts. Nothing happens at import."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI, Response
+from starlette.routing import Route
+
+from app import __version__, logs, receiver
+from app.config import Settings, load_settings
+from app.health import check, refuse_to_start
+from app.inbox import Inbox, connect
+from app.intake import Intake
+from app.metrics import CONTENT_TYPE, Metrics
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The receiver, as an ASGI application: `uvicorn --factory app.main:create_app`.
+
+    Raises:
+        ConfigError: the settings, or the Redis they name, cannot be used.
+    """
+    settings = settings or load_settings()
+    logs.configure(settings)
+    redis = connect(settings)
+    refuse_to_start(settings, redis)
+    inbox = Inbox(redis, settings)
+    intake = Intake(settings)
+    metrics = Metrics(inbox.stats)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        await intake.close()
+        redis.close()
+
+    app = FastAPI(
+        title="Jobhook",
+        version=__version__,
+        summary="Receives JobsiteOn's webhooks and records them durably.",
+        lifespan=lifespan,
+        telemetry={"tracing": False},
+    )
+    # First, because routes are tried in order.
+    app.router.routes.insert(0, Route(receiver.PATH, receiver.Receiver(settings, intake, metrics)))
+
+    @app.get("/healthz", summary="The process answers")
+    def healthz() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @app.get("/readyz", summary="Deliveries can be recorded", responses={503: {"description": "They cannot."}})
+    def readyz(response: Response) -> dict[str, Any]:
+        findings = check(settings, redis)
+        ready = all(finding.level != "fail" for finding in findings)
+        response.status_code = 200 if ready else 503
+        return {
+            "status": "ready" if ready else "not ready",
+            "problems": [
+                {"check": f.name, "level": f.level, "finding": f.finding, "remedy": f.remedy}
+                for f in findings
+                if f.level != "ok"
+            ],
+        }
+
+    @app.get("/metrics", summary="Metrics in Prometheus' text format", response_class=Response)
+    def scrape() -> Response:
+        return Response(metrics.scrape(), media_type=CONTENT_TYPE)
+
+    return app

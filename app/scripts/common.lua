@@ -1,0 +1,104 @@
+-- What all scripts share: the keys, and the moves of an event between its states.
+--
+--   jobhook:event:<id>   hash    one event: body, meta, state, token, attempt, attempt:<n>, step:<name>, …
+--   jobhook:seen:<id>    string  digest of the body; outlives the event so that redeliveries are known
+--   jobhook:open         zset    unfinished events by time received
+--   jobhook:queued       zset    by time queued        (the RQ list has the order; this finds what it lost)
+--   jobhook:running      zset    by end of the lease
+--   jobhook:retrying     zset    by time due
+--   jobhook:done         zset    by time ended
+--   jobhook:dead         zset    by time ended
+--   jobhook:counts       hash    counters since ever
+--   jobhook:swept        string  time of the last sweep
+--
+-- All times are the server's, in milliseconds, so the clocks of receivers and workers do not matter.
+
+local P, RQ, QUEUE = 'jobhook:', '$RQ_PREFIX', '$QUEUE'
+local LIST = RQ .. ':queue:' .. QUEUE
+
+local time = redis.call('TIME')
+local NOW = time[1] * 1000 + math.floor(time[2] / 1000)
+
+local function event_key(id) return P .. 'event:' .. id end
+
+local function count(what, by) redis.call('HINCRBY', P .. 'counts', what, by or 1) end
+
+-- Puts an event in line. `job` is the template of app/jobs.py, decoded.
+local function enqueue(id, job)
+  local fields = {}
+  for i = 1, #job, 2 do
+    local name, value = job[i], job[i + 1]
+    if name == 'data' or name == 'description' then value = string.gsub(value, '<id>', id) end
+    fields[i], fields[i + 1] = name, value
+  end
+  redis.call('HSET', RQ .. ':job:' .. id, unpack(fields))
+  redis.call('RPUSH', LIST, id)
+  redis.call('ZADD', P .. 'queued', NOW, id)
+end
+
+local function requeue(id, job, from)
+  redis.call('ZREM', P .. from, id)
+  redis.call('HSET', event_key(id), 'state', 'queued')
+  enqueue(id, job)
+end
+
+-- A final event (or one that waits for its retry) back to work, with all its attempts before it.
+local function revive(id, job, state, window)
+  local key = event_key(id)
+  if state == 'done' then
+    for _, field in ipairs(redis.call('HKEYS', key)) do
+      if string.sub(field, 1, 5) == 'step:' then redis.call('HDEL', key, field) end
+    end
+  end
+  redis.call('HSET', key, 'attempt', 0)
+  redis.call('PERSIST', key)
+  redis.call('EXPIRE', P .. 'seen:' .. id, window)
+  redis.call('ZADD', P .. 'open', redis.call('HGET', key, 'received'), id)
+  requeue(id, job, state)
+end
+
+-- A final state. The record stays for the retention. A dead event's marker goes with it, so that a
+-- redelivery after that is a new event and not swallowed.
+local function close(id, state, retention)
+  redis.call('HSET', event_key(id), 'state', state)
+  redis.call('ZREM', P .. 'open', id)
+  redis.call('ZADD', P .. state, NOW, id)
+  redis.call('EXPIRE', event_key(id), retention)
+  if state == 'dead' then redis.call('EXPIRE', P .. 'seen:' .. id, retention) end
+end
+
+local function retry(id, delay)
+  redis.call('HSET', event_key(id), 'state', 'retrying')
+  redis.call('ZADD', P .. 'retrying', NOW + delay, id)
+end
+
+-- Starts an attempt: a lease with a new fencing token. Returns the record, or nil if it is not queued.
+local function lease(id, worker, length)
+  local key = event_key(id)
+  if redis.call('HGET', key, 'state') ~= 'queued' then return nil end
+  redis.call('ZREM', P .. 'queued', id)
+  redis.call('ZADD', P .. 'running', NOW + length, id)
+  redis.call('HINCRBY', key, 'token', 1)
+  redis.call('HINCRBY', key, 'attempt', 1)
+  redis.call('HSET', key, 'state', 'running', 'worker', worker, 'started', NOW)
+  return redis.call('HGETALL', key)
+end
+
+-- The end of an attempt whose process is gone. The first time it runs again at once; then a second
+-- later each time, so that an event which kills its worker does not keep doing so without pause.
+local function crash(id, message, max_attempts, retention)
+  local key = event_key(id)
+  local record = redis.call('HMGET', key, 'token', 'attempt', 'started', 'worker')
+  local attempt = tonumber(record[2])
+  redis.call('ZREM', P .. 'running', id)
+  redis.call('HSET', key, 'attempt:' .. record[1], cjson.encode({
+    attempt = attempt, started = tonumber(record[3]), ended = NOW, worker = record[4],
+    outcome = 'crashed', error = { type = 'WorkerDied', message = message } }))
+  count('attempts:crashed')
+  if attempt >= max_attempts then
+    close(id, 'dead', retention)
+    count('events:dead')
+  else
+    retry(id, (attempt - 1) * 1000)
+  end
+end

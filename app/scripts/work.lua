@@ -1,0 +1,50 @@
+#!lua flags=allow-oom
+-- One round trip of a worker: ends the attempt in hand, if there is one, and starts the next.
+--
+-- ARGV  worker, lease (ms), retention (s), want: 'next' | an event id | ''
+--       and to end an attempt: id, token, outcome: 'done' | 'retry' | 'dead', delay (ms), attempt (JSON), unhandled: '1' | ''
+-- Returns {ended, next}
+--   ended  1: recorded; 0: the token is no longer current, so nothing was changed; -1: there was none to end
+--   next   the event's id and its record | 'suspended' | false
+
+local worker, length, retention, want = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4]
+
+local function finish(id, token, outcome, delay, attempt, unhandled)
+  local key = event_key(id)
+  local record = redis.call('HMGET', key, 'token', 'state', 'attempt:' .. token)
+  if record[1] ~= token then return 0 end
+  if record[2] ~= 'running' then return record[3] == attempt and 1 or 0 end  -- asked again: the reply was lost
+  redis.call('ZREM', P .. 'running', id)
+  redis.call('HSET', key, 'attempt:' .. token, attempt)
+  count('attempts:' .. outcome)
+  if unhandled == '1' then count('events:unhandled') end
+  if outcome == 'retry' then
+    retry(id, tonumber(delay))
+  else
+    close(id, outcome, retention)
+    count('events:' .. outcome)
+  end
+  return 1
+end
+
+local function next_lease()
+  if redis.call('EXISTS', RQ .. ':suspended') == 1 then return 'suspended' end
+  for _ = 1, 100 do  -- instructions whose event needs nothing any more are dropped
+    local id = redis.call('LPOP', LIST)
+    if not id then return false end
+    redis.call('DEL', RQ .. ':job:' .. id)
+    local record = lease(id, worker, length)
+    if record then return { id, record } end
+  end
+  return false
+end
+
+local ended, taken = -1, false
+if ARGV[5] then ended = finish(ARGV[5], ARGV[6], ARGV[7], ARGV[8], ARGV[9], ARGV[10]) end
+if want == 'next' then
+  taken = next_lease()
+elseif want ~= '' then
+  local record = lease(want, worker, length)
+  taken = record and { want, record }
+end
+return { ended, taken }

@@ -1,0 +1,6 @@
+"""The workers: they process what the receiver has recorded, and heal what was left unfinished."""
+
+from workers.registry import on
+from workers.retry import Permanent, RetryAfter
+
+__all__ = ["Permanent", "RetryAfter", "on"]

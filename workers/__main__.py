@@ -1,0 +1,12 @@
+"""`python -m workers`: a supervisor and its workers."""
+
+import sys
+
+from app.errors import ConfigError
+from workers.main import main
+
+if __name__ == "__main__":
+    try:
+        main()
+    except ConfigError as error:
+        sys.exit(f"jobhook cannot start.\n{error}")

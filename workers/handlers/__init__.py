@@ -1,0 +1,1 @@
+"""Your handlers: every module in this folder is imported by the workers."""

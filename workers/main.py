@@ -1,0 +1,164 @@
+"""The supervisor: keeps N workers running, and sweeps the inbox every second.
+
+A worker that dies is replaced, and its event released at once: the supervisor has seen it die, so
+nobody has to wait for the lease. A worker that is stuck past its deadline is killed.
+"""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import socket
+from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
+from multiprocessing.sharedctypes import RawValue
+from time import monotonic
+from types import FrameType
+from uuid import uuid4
+
+import structlog
+from redis.exceptions import RedisError
+
+from app import jobs, logs
+from app.config import Settings, load_settings
+from app.errors import describe
+from app.health import refuse_to_start
+from app.inbox import LEASE_MARGIN_SECONDS, Inbox, connect
+from workers.registry import load
+from workers.worker import Deadline, JobhookWorker
+
+TICK_SECONDS = 1.0
+YOUNG_SECONDS = 5.0
+"""A worker that dies younger than this did not die of an event: its successor has to wait."""
+LONGEST_PAUSE_SECONDS = 30.0
+
+log = structlog.stdlib.get_logger(__name__)
+_fork = multiprocessing.get_context("fork")  # 10 ms a worker, against 500 ms with spawn
+
+
+@dataclass
+class Child:
+    """A worker process."""
+
+    name: str
+    process: BaseProcess
+    deadline: Deadline
+    born: float
+
+
+class Supervisor:
+    """Runs until it gets a SIGTERM or SIGINT; then it lets the workers finish what they have in hand."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._inbox = Inbox(connect(settings), settings)
+        self._children: list[Child] = []
+        self._to_release: dict[str, str] = {}
+        self._stopping_since: float | None = None
+        self._not_before = 0.0
+        self._pause = 0.0
+
+    def run(self) -> None:
+        """Supervises until stopped."""
+        wake, waker = socket.socketpair()
+        waker.setblocking(False)
+        wake.settimeout(TICK_SECONDS)
+        signal.set_wakeup_fd(waker.fileno())  # any signal, a child's death too, ends the wait below
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._stop)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        log.info("supervisor started", workers=self._settings.workers, pid=os.getpid())
+        while self._tick():
+            with contextlib.suppress(TimeoutError):
+                wake.recv(64)
+        log.info("supervisor stopped")
+
+    def _tick(self) -> bool:
+        self._reap()
+        self._kill_overdue()
+        if self._stopping_since is None:
+            self._spawn()
+        elif not self._children and not self._to_release:
+            return False
+        try:
+            self._release()
+            if (swept := self._inbox.sweep()) and (swept.expired or swept.lost):
+                log.warning("sweep healed", expired=swept.expired, lost=swept.lost)
+        except RedisError as error:
+            log.warning("redis does not answer", **describe(error))
+            if self._stopping_since is not None and not self._children:
+                return False  # what could not be released waits for its lease
+        return True
+
+    def _spawn(self) -> None:
+        if monotonic() < self._not_before:
+            return
+        while len(self._children) < self._settings.workers:
+            name = f"{socket.gethostname()}-{uuid4().hex[:12]}"
+            deadline: Deadline = RawValue("d", 0.0)
+            process = _fork.Process(target=_work, args=(self._settings, name, deadline), name=f"jobhook worker {name}")
+            process.start()
+            self._children.append(Child(name, process, deadline, monotonic()))
+
+    def _reap(self) -> None:
+        for child in [child for child in self._children if not child.process.is_alive()]:
+            code = child.process.exitcode
+            self._children.remove(child)
+            child.process.close()
+            self._to_release[child.name] = f"The worker died ({_reason(code)})."
+            if self._stopping_since is not None:
+                continue
+            log.warning("worker died", worker=child.name, reason=_reason(code))
+            young = monotonic() - child.born < YOUNG_SECONDS
+            self._pause = min(max(2 * self._pause, TICK_SECONDS), LONGEST_PAUSE_SECONDS) if young else 0.0
+            self._not_before = monotonic() + self._pause
+
+    def _kill_overdue(self) -> None:
+        now = monotonic()
+        grace = self._settings.handler_timeout + LEASE_MARGIN_SECONDS
+        stopping_too_long = self._stopping_since is not None and now > self._stopping_since + grace
+        for child in self._children:
+            if stopping_too_long or 0 < child.deadline.value < now:
+                log.error("worker killed: it did not end its handler", worker=child.name)
+                child.process.kill()
+
+    def _release(self) -> None:
+        for name, reason in list(self._to_release.items()):
+            self._inbox.release(name, reason)
+            del self._to_release[name]
+
+    def _stop(self, number: int, _: FrameType | None) -> None:
+        if self._stopping_since is None:
+            log.info("supervisor stopping: workers finish what they have in hand")
+            self._stopping_since = monotonic()
+        for child in self._children:
+            if child.process.pid:
+                os.kill(child.process.pid, signal.SIGTERM)
+
+
+def _reason(code: int | None) -> str:
+    if code is not None and code < 0:
+        return signal.Signals(-code).name
+    return f"exit code {code}"
+
+
+def _work(settings: Settings, name: str, deadline: Deadline) -> None:
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    worker = JobhookWorker(
+        [jobs.QUEUE], name=name, connection=connect(settings, retries=0), settings=settings, deadline=deadline
+    )
+    worker.work(logging_level="WARNING")
+
+
+def main() -> None:
+    """Runs a supervisor with the settings of the environment.
+
+    Raises:
+        ConfigError: the settings, the handlers or the Redis they name cannot be used.
+    """
+    settings = load_settings()
+    logs.configure(settings)
+    load(settings.handlers)  # a handler that cannot be imported stops the start, not each worker
+    refuse_to_start(settings, connect(settings))
+    Supervisor(settings).run()

@@ -1,0 +1,181 @@
+"""One event: run its handlers and say how the attempt ended."""
+
+import asyncio
+import inspect
+import os
+import signal
+import socket
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from time import monotonic
+from types import FrameType
+from typing import Any
+
+import orjson
+import structlog
+
+from app.config import load_settings
+from app.errors import describe
+from app.inbox import Ended, Inbox, Outcome, Record, connect
+from workers.event import Event
+from workers.registry import Handler, Registry, load
+from workers.retry import Permanent, RetryAfter, wait
+
+INSIST_SECONDS = 1.0
+"""How often the timeout strikes again, should a handler swallow even that."""
+MAX_MESSAGE = 1000
+MAX_TRACEBACK = 8000
+"""Characters kept of an error; of a traceback the end, where the cause is."""
+
+log = structlog.stdlib.get_logger(__name__)
+
+
+class HandlerTimeout(BaseException):
+    """The time is up. Not an `Exception`, so that a handler's `except Exception` does not swallow it."""
+
+
+class Processor:
+    """Runs handlers, one event at a time. For the main thread of a process: timeouts are signals."""
+
+    def __init__(self, inbox: Inbox, registry: Registry) -> None:
+        self._inbox = inbox
+        self._registry = registry
+        self._timeout = inbox.settings.handler_timeout
+        self._max_attempts = inbox.settings.max_attempts
+        self._runner: asyncio.Runner | None = None
+
+    def process(self, record: Record) -> Ended:
+        """Runs what is left to run of an event's handlers. Never raises what a handler raised."""
+        begun = monotonic()
+        handlers = self._registry.matching(record.type)
+        error: BaseException | None = None
+        try:
+            with _time_limit(self._timeout):
+                error = self._run(record, handlers)
+        except HandlerTimeout as timeout:
+            error = timeout
+        outcome, delay = self._outcome(record.attempt, error)
+        ended = Ended(
+            id=record.id,
+            token=record.token,
+            outcome=outcome,
+            attempt=_history(record, outcome, monotonic() - begun, error),
+            delay=delay,
+            unhandled=not handlers,
+        )
+        log.log(
+            _LEVELS[outcome],
+            "attempt",
+            outcome=outcome,
+            id=record.id,
+            type=record.type,
+            attempt=record.attempt,
+            handlers=len(handlers),
+            ms=round((monotonic() - begun) * 1000, 1),
+            **({"retry_in_s": round(delay, 1)} if outcome == "retry" else {}),
+            **(describe(error) if error else {}),
+        )
+        return ended
+
+    def close(self) -> None:
+        """Ends the event loop of async handlers, if there was any."""
+        if self._runner:
+            self._runner.close()
+            self._runner = None
+
+    def _run(self, record: Record, handlers: list[Handler]) -> BaseException | None:
+        """The first error, after every handler has had its turn."""
+        finished = {name for name, _ in record.steps}
+        left = [handler for handler in handlers if _step(handler) not in finished]
+        first_error: BaseException | None = None
+        event = Event(record)
+        for handler in left:
+            try:
+                self._call(handler, event)
+            except HandlerTimeout:
+                raise
+            except BaseException as error:  # noqa: BLE001 - a handler's sys.exit() is its failure, not ours
+                first_error = first_error or error
+            else:
+                # The last one's success is recorded with the end of the attempt.
+                if handler is not left[-1] or first_error:
+                    self._inbox.record_step(record.id, record.token, _step(handler), b"null")
+        return first_error
+
+    def _call(self, handler: Handler, event: Event) -> None:
+        if not inspect.iscoroutinefunction(handler.function):
+            handler.function(event)
+            return
+        self._runner = self._runner or asyncio.Runner()
+        try:
+            self._runner.run(handler.function(event))
+        except HandlerTimeout:
+            self._runner = None  # its loop was interrupted anywhere: not to be used again
+            raise
+
+    def _outcome(self, attempt: int, error: BaseException | None) -> tuple[Outcome, float]:
+        if error is None:
+            return "done", 0.0
+        if isinstance(error, Permanent) or attempt >= self._max_attempts:
+            return "dead", 0.0
+        return "retry", error.seconds if isinstance(error, RetryAfter) else wait(attempt)
+
+
+_LEVELS = {"done": 20, "retry": 30, "dead": 40}  # logging's INFO, WARNING, ERROR
+
+
+def process(id: str) -> None:
+    """The function of an event's RQ job: for stock RQ workers. Jobhook's own takes a shorter way."""
+    processor = _processor()
+    turn = processor._inbox.turn(f"{socket.gethostname()}-{os.getpid()}", want=id)
+    if turn.taken:
+        processor._inbox.turn("", processor.process(turn.taken), want="")
+
+
+@cache
+def _processor() -> Processor:
+    settings = load_settings()
+    return Processor(Inbox(connect(settings), settings), load(settings.handlers))
+
+
+def _step(handler: Handler) -> str:
+    return f"handler {handler.name}"
+
+
+def _history(record: Record, outcome: Outcome, elapsed: float, error: BaseException | None) -> bytes:
+    started = round((record.started or 0) * 1000)
+    entry: dict[str, Any] = {
+        "attempt": record.attempt,
+        "started": started,
+        "ended": started + round(elapsed * 1000),
+        "worker": record.worker,
+        "outcome": outcome,
+    }
+    if error is not None:
+        lines = "".join(traceback.format_exception(error))
+        entry["error"] = {
+            "type": f"{type(error).__module__}.{type(error).__qualname__}",
+            "message": _text(str(error)[:MAX_MESSAGE]),
+            "traceback": _text(lines[-MAX_TRACEBACK:]),
+        }
+    return orjson.dumps(entry)
+
+
+def _text(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()  # lone surrogates are not JSON
+
+
+@contextmanager
+def _time_limit(seconds: float) -> Iterator[None]:
+    def strike(_: int, __: FrameType | None) -> None:
+        raise HandlerTimeout(f"The handlers took longer than {seconds:g} s.")
+
+    previous = signal.signal(signal.SIGALRM, strike)
+    signal.setitimer(signal.ITIMER_REAL, seconds, INSIST_SECONDS)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)

@@ -1,0 +1,45 @@
+"""When a failed event is tried again, and how a handler steers that.
+
+    attempt that failed   wait before the next   time since received
+             1                   5 s                    5 s
+             2                  15 s                   20 s
+             3                  45 s                    1 min
+             4                   2 min                  3 min
+             5                   7 min                 10 min
+             6                  20 min                 30 min
+             7                   1 h                    1.5 h
+             8                   3 h                    4.5 h
+             9 and on            8 h                   12.5 h, then 8 h more each
+
+Each wait is up to a fifth longer or shorter, so that what failed together is not tried again together.
+With the default of 12 attempts an event is dead after about a day and a half.
+"""
+
+import random
+
+FIRST_WAIT_SECONDS = 5.0
+FACTOR = 3
+LONGEST_WAIT_SECONDS = 8 * 3600.0
+JITTER = 0.2
+
+
+class Permanent(Exception):
+    """Raised by a handler: trying again is useless, the event is dead at once."""
+
+
+class RetryAfter(Exception):
+    """Raised by a handler: try again after so many seconds, whatever the schedule says."""
+
+    def __init__(self, seconds: float) -> None:
+        if not 0 <= seconds <= 30 * 86400:
+            raise ValueError("RetryAfter takes from 0 seconds to 30 days")
+        super().__init__(f"retry after {seconds:g} s")
+        self.seconds = seconds
+
+
+def wait(attempt: int, rng: random.Random | None = None) -> float:
+    """Seconds to wait after the given attempt (from 1) has failed."""
+    # The exponent is bounded so that a thousandth attempt does not overflow.
+    scheduled = min(FIRST_WAIT_SECONDS * FACTOR ** min(attempt - 1, 20), LONGEST_WAIT_SECONDS)
+    jitter: float = (rng or random.Random()).uniform(1 - JITTER, 1 + JITTER)
+    return scheduled * jitter

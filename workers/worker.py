@@ -1,0 +1,186 @@
+"""An RQ worker that is lean and loses nothing.
+
+It registers, beats, suspends and stops as RQ's users know it (`rq info`, `rq suspend`, SIGTERM, the
+pool). What differs is how it takes and ends jobs:
+
+- It waits without popping (a BLMOVE of the list's head onto itself), then takes a job and leases its
+  event in one script. RQ pops first and starts later; a worker that dies in between loses the job.
+- The end of one event and the start of the next share a round trip.
+- Handlers run in this process: no fork per job. The supervisor replaces a process that dies.
+- It beats once a second at most, not three times a job.
+"""
+
+import os
+import signal
+import time
+from multiprocessing.sharedctypes import RawValue
+from time import monotonic
+from types import FrameType
+from typing import Any, Protocol
+
+import structlog
+from redis.client import Pipeline
+from redis.exceptions import RedisError
+from rq import Queue, SimpleWorker
+from rq.serializers import JSONSerializer
+from rq.worker import WorkerStatus
+
+from app.config import Settings, load_settings
+from app.errors import describe
+from app.inbox import LEASE_MARGIN_SECONDS, Ended, Inbox, Turn
+from workers.process import Processor
+from workers.registry import load
+
+WORKER_TTL_SECONDS = 20
+"""RQ waits 15 s less than this for a job: how soon an idle worker notices that its supervisor is gone."""
+KEY_TTL_MARGIN_SECONDS = 60
+BEAT_SECONDS = 1.0
+RECONNECT_SECONDS = 0.5
+
+log = structlog.stdlib.get_logger(__name__)
+
+
+class Deadline(Protocol):
+    """A number shared with the supervisor: when to kill this worker, by the monotonic clock; 0 for never."""
+
+    value: float
+
+
+class JobhookWorker(SimpleWorker):
+    """Works on Jobhook's queue, one event at a time.
+
+    Its connection must not retry by itself: a repeated take would lease a second event.
+    """
+
+    _processor: Processor
+
+    def __init__(
+        self, *args: Any, settings: Settings | None = None, deadline: Deadline | None = None, **kwargs: Any
+    ) -> None:
+        kwargs.setdefault("worker_ttl", WORKER_TTL_SECONDS)
+        kwargs["serializer"] = JSONSerializer
+        super().__init__(*args, **kwargs)
+        self._inbox = Inbox(self.connection, settings or load_settings())
+        self._deadline: Deadline = deadline or RawValue("d", 0.0)
+        self._supervisor = os.getppid()
+        self._ended: Ended | None = None
+        self._beaten = -BEAT_SECONDS
+
+    def bootstrap(self, *args: Any, **kwargs: Any) -> None:
+        """Loads the handlers, then registers as RQ does."""
+        self._processor = Processor(self._inbox, load(self._inbox.settings.handlers))
+        super().bootstrap(*args, **kwargs)
+
+    def dequeue_job_and_maintain_ttl(
+        self, timeout: int | None, max_idle_time: int | None = None
+    ) -> tuple[Any, Queue] | None:
+        """Ends the event in hand and waits for the next; None to stop. In burst mode `timeout` is None."""
+        idle_since = monotonic()
+        while True:
+            # Before asking: a SIGTERM must from now on wait for the event that may be on its way.
+            self._state = WorkerStatus.BUSY.value
+            turn = self._turn()
+            if turn.taken:
+                return turn.taken, self.queues[0]
+            self._state = WorkerStatus.IDLE.value
+            idle_for = monotonic() - idle_since
+            if timeout is None or self._should_stop() or (max_idle_time is not None and idle_for >= max_idle_time):
+                return None
+            if turn.suspended:
+                super().check_for_suspension(burst=False)
+            else:
+                self._wait(timeout if max_idle_time is None else max(1, min(timeout, max_idle_time)))
+
+    def execute_job(self, job: Any, queue: Queue) -> None:
+        """Processes an event, which stands in RQ's loop where a job would.
+
+        Its end is recorded with the next turn, or now if there is none.
+        """
+        self._deadline.value = monotonic() + self._inbox.settings.handler_timeout + LEASE_MARGIN_SECONDS / 2
+        self._ended = self._processor.process(job)
+        self._deadline.value = 0.0
+        if self._ended.outcome == "done":
+            self.successful_job_count += 1
+        else:
+            self.failed_job_count += 1
+        if self._should_stop():
+            self._turn(want="")
+
+    def check_for_suspension(self, burst: bool) -> None:
+        """Nothing: taking an event tells whether workers are suspended, at no extra cost."""
+
+    def heartbeat(self, timeout: int | None = None, pipeline: "Pipeline | None" = None) -> None:
+        """Tells RQ's monitoring that this worker lives, once a second at most."""
+        # The key must outlive the longest handler, because none is sent while one runs.
+        ttl = timeout or int(self._inbox.settings.handler_timeout) + self.worker_ttl + KEY_TTL_MARGIN_SECONDS
+        if pipeline is not None:
+            super().heartbeat(ttl, pipeline)
+        elif monotonic() - self._beaten >= BEAT_SECONDS:
+            self._beaten = monotonic()
+            try:
+                with self.connection.pipeline(transaction=False) as beat:
+                    beat.hset(self.key, "state", self._state)
+                    beat.hset(self.key, "successful_job_count", self.successful_job_count)
+                    beat.hset(self.key, "failed_job_count", self.failed_job_count)
+                    super().heartbeat(ttl, beat)
+                    beat.execute()
+            except RedisError as error:  # monitoring only; the next turn deals with the connection
+                log.debug("no heartbeat", **describe(error))
+
+    def request_force_stop(self, signum: int, frame: FrameType | None) -> None:
+        """A second signal: ends as if killed. The event in hand is tried again."""
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def teardown(self) -> None:
+        """Records what is still in hand, then takes leave of RQ."""
+        if self._ended:
+            self._turn(want="")
+        self._processor.close()
+        super().teardown()  # type: ignore[no-untyped-call]
+
+    def _start_scheduler(self, *args: Any, **kwargs: Any) -> None:
+        """Not needed: the supervisor's sweep does what RQ's scheduler would."""
+
+    def _should_stop(self) -> bool:
+        return self._stop_requested or os.getppid() != self._supervisor
+
+    def _turn(self, want: str = "next") -> Turn:
+        while True:
+            try:
+                turn = self._inbox.turn(self.name, self._ended, want)
+            except RedisError as error:
+                log.warning("redis does not answer", worker=self.name, **describe(error))
+                self._recover()
+                want = "" if self._should_stop() else want
+                continue
+            self._settle(turn)
+            return turn
+
+    def _recover(self) -> None:
+        """Once Redis answers again: records the end in hand, and gives back what was taken unknowingly."""
+        while True:
+            time.sleep(RECONNECT_SECONDS)
+            try:
+                self._settle(self._inbox.turn(self.name, self._ended, want=""))
+                self._inbox.release(self.name, "The worker lost its connection to Redis.")
+            except RedisError as error:
+                log.debug("redis does not answer", worker=self.name, **describe(error))
+            else:
+                return
+
+    def _settle(self, turn: Turn) -> None:
+        if turn.recorded is False and self._ended:
+            log.error("attempt not recorded: its lease was lost", id=self._ended.id, worker=self.name)
+        self._ended = None
+
+    def _wait(self, timeout: int) -> None:
+        """Waits until there is a job, without popping it: moves the head of the list onto itself."""
+        key = self.queues[0].key
+        try:
+            with self.connection.pipeline(transaction=False) as pipeline:
+                pipeline.hset(self.key, "state", WorkerStatus.IDLE.value)
+                pipeline.blmove(key, key, timeout, "LEFT", "LEFT")
+                pipeline.execute()
+        except RedisError as error:
+            log.warning("redis does not answer", worker=self.name, **describe(error))
+            time.sleep(RECONNECT_SECONDS)
