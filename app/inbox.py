@@ -263,7 +263,7 @@ class Inbox:
         """
         if len(prefix) == ID_LENGTH:
             return prefix
-        matches = {
+        matches: set[str] = {
             id.decode()
             for state in STATES
             for id, _ in self.redis.zscan_iter(PREFIX + state, match=prefix + "*", count=1000)

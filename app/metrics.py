@@ -78,8 +78,6 @@ class _InboxCollector(Collector):
             return
         up.add_metric([], 1)
         yield up
-        yield _counter("jobhook_deliveries", "Deliveries answered 200.", "status", _DELIVERIES, "deliveries:", stats)
-        yield _counter("jobhook_attempts", "Attempts ended.", "outcome", _ATTEMPTS, "attempts:", stats)
         for name, help, label, values in _COUNTERS:
             family = CounterMetricFamily(f"jobhook_{name}", help, labels=[label])
             for value in values:

@@ -22,6 +22,8 @@ FACTOR = 3
 LONGEST_WAIT_SECONDS = 8 * 3600.0
 JITTER = 0.2
 
+_RANDOM = random.Random()  # noqa: S311 - jitter is no secret
+
 
 class Permanent(Exception):
     """Raised by a handler: trying again is useless, the event is dead at once."""
@@ -37,9 +39,8 @@ class RetryAfter(Exception):
         self.seconds = seconds
 
 
-def wait(attempt: int, rng: random.Random | None = None) -> float:
+def wait(attempt: int, rng: random.Random = _RANDOM) -> float:
     """Seconds to wait after the given attempt (from 1) has failed."""
     # The exponent is bounded so that a thousandth attempt does not overflow.
-    scheduled = min(FIRST_WAIT_SECONDS * FACTOR ** min(attempt - 1, 20), LONGEST_WAIT_SECONDS)
-    jitter: float = (rng or random.Random()).uniform(1 - JITTER, 1 + JITTER)
-    return scheduled * jitter
+    scheduled: float = min(FIRST_WAIT_SECONDS * FACTOR ** min(attempt - 1, 20), LONGEST_WAIT_SECONDS)
+    return scheduled * rng.uniform(1 - JITTER, 1 + JITTER)
