@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 
 from dotenv import dotenv_values
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_core import PydanticUndefined
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.errors import ConfigError
@@ -23,10 +24,15 @@ HARD_ACK_LIMIT = 5.0
 BODY_SECONDS = 3.0
 """Seconds a body may take to arrive; with the ack budget it stays under the hard limit."""
 
+MULTIPROCESS_DIR = "PROMETHEUS_MULTIPROC_DIR"
+"""The variable that prometheus-client reads when it is imported; `jobhook serve` sets it."""
+
 _PLACEHOLDER = re.compile(
     r"(?i)change[-_ ]?me|your[-_ ]|placeholder|replace[-_ ]|example|^todo|secret[-_ ]?key$"
     r"|^<.*>$|^(.)\1*$|^\$\{?\w+\}?$"
 )
+_PASSWORD = re.compile(r"//[^@/]*@")
+"""In a URL."""
 _DURATION_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _SIZE_UNITS = {"": 1, "b": 1, "kb": 1000, "mb": 1000**2, "k": 1024, "kib": 1024, "m": 1024**2, "mib": 1024**2}
 
@@ -70,12 +76,21 @@ def format_duration(seconds: float) -> str:
     return f"{seconds:g}s"
 
 
+def format_size(size: int) -> str:
+    """The shortest form that `parse_size` reads back."""
+    for unit, factor in (("MiB", 1024**2), ("kB", 1000)):
+        if size >= factor and size % factor == 0:
+            return f"{size // factor}{unit}"
+    return str(size)
+
+
 def _split(value: Any) -> Any:
     return [part for part in re.split(r"[\s,]+", value) if part] if isinstance(value, str) else value
 
 
-Duration = Annotated[float, BeforeValidator(parse_duration)]
-Size = Annotated[int, BeforeValidator(parse_size)]
+_DURATION, _SIZE = BeforeValidator(parse_duration), BeforeValidator(parse_size)
+Duration = Annotated[float, _DURATION]
+Size = Annotated[int, _SIZE]
 Network = IPv4Network | IPv6Network
 
 
@@ -190,7 +205,7 @@ def variable(name: str) -> str:
     return alias if isinstance(alias, str) else (PREFIX + name).upper()
 
 
-_ENV_FILE, _SECRETS_DIR = PREFIX + "ENV_FILE", PREFIX + "SECRETS_DIR"
+ENV_FILE, SECRETS_DIR = PREFIX + "ENV_FILE", PREFIX + "SECRETS_DIR"
 DEFAULT_SECRETS_DIR = "/run/secrets"
 
 
@@ -203,25 +218,38 @@ def load_settings(**overrides: Any) -> Settings:
     Raises:
         ConfigError: a value is missing or wrong, or an unknown `JOBHOOK_` name is set.
     """
-    env_file = Path(os.environ.get(_ENV_FILE, ".env"))
-    secrets_dir = Path(os.environ.get(_SECRETS_DIR, DEFAULT_SECRETS_DIR))
-    in_file = dotenv_values(env_file) if env_file.is_file() else {}
-    secret_files = [path.name for path in secrets_dir.iterdir()] if secrets_dir.is_dir() else []
-    if problems := list(_unknown_names([*os.environ, *in_file, *secret_files])):
+    env_file, secrets_dir = _sources()
+    if problems := list(_unknown_names(configured_names())):
         raise ConfigError("\n".join(problems))
     try:
         return Settings(
-            _env_file=env_file if env_file.is_file() else None,
-            _secrets_dir=secrets_dir if secrets_dir.is_dir() else None,
+            _env_file=env_file,
+            _secrets_dir=secrets_dir,
             **overrides,
         )
     except ValidationError as error:
         raise ConfigError("\n".join(_problems(error))) from None
 
 
+def configured_names() -> set[str]:
+    """The names, in capitals, that any source gives a value to; not only Jobhook's."""
+    env_file, secrets_dir = _sources()
+    names = [*os.environ, *(dotenv_values(env_file) if env_file else ())]
+    if secrets_dir:
+        names += [path.name for path in secrets_dir.iterdir()]
+    return {name.upper() for name in names}
+
+
+def _sources() -> tuple[Path | None, Path | None]:
+    """The `.env` file and the secrets folder, as far as they exist."""
+    env_file = Path(os.environ.get(ENV_FILE, ".env"))
+    secrets_dir = Path(os.environ.get(SECRETS_DIR, DEFAULT_SECRETS_DIR))
+    return env_file if env_file.is_file() else None, secrets_dir if secrets_dir.is_dir() else None
+
+
 def _unknown_names(names: Iterable[str]) -> Iterable[str]:
-    known = {variable(name) for name in Settings.model_fields} | {_ENV_FILE, _SECRETS_DIR}
-    for name in sorted({name.upper() for name in names} - known):
+    known = {variable(name) for name in Settings.model_fields} | {ENV_FILE, SECRETS_DIR}
+    for name in sorted(set(names) - known):
         if name.startswith(PREFIX):
             nearest = difflib.get_close_matches(name, known, n=1)
             yield f"{name}: no such setting." + (f" Did you mean {nearest[0]}?" if nearest else "")
@@ -237,23 +265,26 @@ def _problems(error: ValidationError) -> Iterable[str]:
         yield f"{name if name in fields else variable(name)}: {message}" if name else message
 
 
-def settings_table() -> str:
-    """The settings as a Markdown table, for the README."""
-    rows = ["| variable | default | meaning |", "|---|---|---|"]
+def settings_rows(settings: Settings | None = None) -> Iterable[tuple[str, str, str]]:
+    """Variable, value and meaning of each setting; the defaults if no settings are given."""
     for name, field in Settings.model_fields.items():
-        rows.append(
-            f"| `{variable(name)}` | {_shown(name, field.default, field.is_required())} | {field.description} |"
-        )
-    return "\n".join(rows)
+        value = getattr(settings, name) if settings else field.default
+        shown = "*required*" if value is PydanticUndefined else _shown(value, field.metadata)
+        shown = _PASSWORD.sub("//***@", shown)
+        yield variable(name), shown, field.description or ""
 
 
-def _shown(name: str, default: Any, required: bool) -> str:
-    if required:
-        return "*required*"
-    if isinstance(default, tuple):
-        return " ".join(f"`{part}`" for part in default) or "*none*"
-    if name in {"ack_budget", "dedupe_window", "retention", "handler_timeout"}:
-        return f"`{format_duration(default)}`"
-    if name == "max_body_bytes":
-        return f"`{default // 1024**2}MiB`"
-    return f"`{str(default).lower() if isinstance(default, bool) else default}`"
+def settings_table() -> str:
+    """The settings and their defaults as a Markdown table, for the README."""
+    rows = [f"| `{name}` | {shown} | {meaning} |" for name, shown, meaning in settings_rows()]
+    return "\n".join(["| variable | default | meaning |", "|---|---|---|", *rows])
+
+
+def _shown(value: Any, metadata: list[Any]) -> str:
+    if isinstance(value, tuple):
+        return ", ".join(_shown(part, []) for part in value) or "*none*"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if _DURATION in metadata:
+        return format_duration(value)
+    return format_size(value) if _SIZE in metadata else str(value)

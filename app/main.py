@@ -13,6 +13,7 @@ from app.health import check, refuse_to_start
 from app.inbox import Inbox, connect
 from app.intake import Intake
 from app.metrics import CONTENT_TYPE, Metrics
+from app.openapi import describe_webhook
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -44,6 +45,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     # First, because routes are tried in order.
     app.router.routes.insert(0, Route(receiver.PATH, receiver.Receiver(settings, intake, metrics)))
+
+    describe_webhook(app)
 
     @app.get("/healthz", summary="The process answers")
     def healthz() -> dict[str, str]:

@@ -15,11 +15,9 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 from redis.exceptions import RedisError
 
+from app.config import MULTIPROCESS_DIR
 from app.errors import REFUSALS
 from app.inbox import Stats
-
-MULTIPROCESS_DIR = "PROMETHEUS_MULTIPROC_DIR"
-"""The variable that prometheus-client reads when it is imported; `jobhook serve` sets it."""
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _LATENCY_BUCKETS_SECONDS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)

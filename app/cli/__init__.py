@@ -1,0 +1,61 @@
+"""The command `jobhook`."""
+
+import os
+import sys
+from pathlib import Path
+
+import typer
+from redis.exceptions import RedisError
+
+from app import __version__
+from app.cli import doctor, inspect, run, send
+from app.cli.dev import dev, local_env_file
+from app.cli.output import fail
+from app.config import ENV_FILE, configured_names
+from app.errors import ConfigError, JobhookError
+
+EXIT_FAILURE, EXIT_CONFIG = 1, 2
+
+app = typer.Typer(
+    name="jobhook",
+    help="Receives JobsiteOn's webhooks: verified, recorded durably, processed by RQ workers.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+app.command()(run.serve)
+app.command()(run.work)
+app.command()(dev)
+app.command()(send.send)
+app.command()(inspect.events)
+app.command()(inspect.event)
+app.command()(inspect.replay)
+app.command()(doctor.doctor)
+app.command()(doctor.settings)
+
+
+@app.callback(invoke_without_command=True)
+def _version(version: bool = typer.Option(False, "--version", help="Show the version and exit.")) -> None:
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+def main() -> None:
+    """Runs the command line. Exit codes: 1 it failed, 2 it was called or configured wrongly."""
+    _find_local_instance()
+    try:
+        app()
+    except ConfigError as error:
+        fail(str(error), EXIT_CONFIG)
+    except JobhookError as error:
+        fail(str(error), EXIT_FAILURE)
+    except RedisError as error:
+        fail(f"Redis does not answer ({type(error).__name__}). Is it running? See: jobhook doctor", EXIT_FAILURE)
+
+
+def _find_local_instance() -> None:
+    """Where nothing is configured, the commands mean what `jobhook dev` runs in this folder."""
+    local = local_env_file(Path.cwd())
+    starts_its_own = {"dev", "--help", "--version"} & set(sys.argv[1:2])
+    if local.is_file() and not starts_its_own and not {"JOBSITEON_API_KEY", "REDIS_URL"} & configured_names():
+        os.environ.setdefault(ENV_FILE, str(local))
