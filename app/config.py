@@ -4,6 +4,7 @@ import difflib
 import os
 import re
 from collections.abc import Iterable
+from decimal import Decimal
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -31,7 +32,7 @@ _PLACEHOLDER = re.compile(
     r"(?i)change[-_ ]?me|your[-_ ]|placeholder|replace[-_ ]|example|^todo|secret[-_ ]?key$"
     r"|^<.*>$|^(.)\1*$|^\$\{?\w+\}?$"
 )
-_PASSWORD = re.compile(r"//[^@/]*@")
+_PASSWORD = re.compile(r"//[^/]*@")
 """In a URL."""
 _DURATION_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _SIZE_UNITS = {"": 1, "b": 1, "kb": 1000, "mb": 1000**2, "k": 1024, "kib": 1024, "m": 1024**2, "mib": 1024**2}
@@ -62,7 +63,7 @@ def parse_size(value: Any) -> Any:
     """
     if not isinstance(value, str):
         return value
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]*)", value.strip().lower())
+    match = re.fullmatch(r"(\d{1,18}(?:\.\d+)?)\s*([a-z]*)", value.strip().lower())
     if match is None or match[2] not in _SIZE_UNITS:
         raise ValueError("write a size such as 1048576, 500kB or 1MiB")
     return int(float(match[1]) * _SIZE_UNITS[match[2]])
@@ -72,8 +73,8 @@ def format_duration(seconds: float) -> str:
     """The shortest form that `parse_duration` reads back."""
     for unit, size in sorted(_DURATION_UNITS.items(), key=lambda item: -item[1]):
         if seconds >= size and seconds % size == 0 and unit != "w":
-            return f"{seconds / size:g}{unit}"
-    return f"{seconds:g}s"
+            return f"{seconds / size:.0f}{unit}"
+    return f"{Decimal(repr(seconds)).normalize():f}s"  # never with an exponent
 
 
 def format_size(size: int) -> str:
@@ -155,7 +156,9 @@ class Settings(BaseSettings):
     @property
     def signing_keys(self) -> tuple[bytes, ...]:
         """The current key, then the previous ones."""
-        return tuple(key.get_secret_value().encode() for key in (self.api_key, *self.previous_api_keys))
+        return tuple(
+            key.get_secret_value().encode("utf-8", "surrogateescape") for key in (self.api_key, *self.previous_api_keys)
+        )
 
     @field_validator("api_key", "previous_api_keys")
     @classmethod

@@ -84,11 +84,13 @@ def read_envelope(body: bytes) -> Envelope:
     if not isinstance(payload, dict):
         return Envelope()
     type_ = next((v for v in _values(payload, _TYPE_PATHS) if isinstance(v, str) and _TYPE.fullmatch(v)), None)
+    event_id = _event_id(payload, type_)
+    candidates = _resource_candidates(payload, type_, event_id)
     return Envelope(
-        event_id=_event_id(payload, type_),
+        event_id=event_id,
         type=type_ or UNKNOWN_TYPE,
         occurred_at=next((t for t in map(_time, _values(payload, _OCCURRED_PATHS)) if t is not None), None),
-        resource=next((r for r in map(_resource, _resource_candidates(payload, type_)) if r is not None), None),
+        resource=next((r for r in map(_resource, candidates) if r is not None), None),
     )
 
 
@@ -141,17 +143,18 @@ def _event_id(payload: Mapping[str, Any], type_: str | None) -> str | None:
         if (event_id := _identifier(value)) is not None:
             return event_id
     # A bare `id` may be the resource's own; deduplicating on that would swallow every later update.
-    is_envelope = "resource_id" in payload or any(isinstance(payload.get(name), dict) for name in _NESTED)
+    is_envelope = payload.get("resource_id") is not None or any(isinstance(payload.get(name), dict) for name in _NESTED)
     return _identifier(payload.get("id")) if type_ and is_envelope else None
 
 
-def _resource_candidates(payload: Mapping[str, Any], type_: str | None) -> Iterator[Any]:
+def _resource_candidates(payload: Mapping[str, Any], type_: str | None, event_id: str | None) -> Iterator[Any]:
     subject = re.split(r"[._:/ ]", type_.casefold(), maxsplit=1)[0] if type_ else ""
     entities = sorted(ENTITIES, key=lambda entity: entity != subject)  # the one the type names first
     yield from _values(payload, _RESOURCE_PATHS)
     yield from _values(payload, tuple(f"{entity}.id" for entity in entities))
     yield from _values(payload, tuple(f"data.{entity}_id" for entity in entities))
-    yield payload.get("id")
+    if _identifier(payload.get("id")) != event_id:
+        yield payload.get("id")
 
 
 def _resource(value: Any) -> str | None:
@@ -160,6 +163,8 @@ def _resource(value: Any) -> str | None:
 
 
 def _time(value: Any) -> float | None:
+    if isinstance(value, str) and value.isdecimal() and len(value) > len("YYYYMMDD"):
+        value = float(value)  # a unix time in quotes, of which `fromisoformat` would make the year 1772
     if isinstance(value, str):
         try:
             moment = datetime.fromisoformat(value)

@@ -13,7 +13,7 @@ from typing import Any, Literal, cast
 import structlog
 from redis.asyncio import Redis
 from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import NoScriptError, ResponseError
 from redis.retry import Retry
 
 from app.config import Settings
@@ -65,6 +65,7 @@ class Intake:
         self._waiting: deque[_Waiting] = deque()
         self._waiting_bytes = 0
         self._committers: set[asyncio.Task[None]] = set()
+        self._committing = 0
 
     async def accept(self, delivery: Delivery) -> Receipt:
         """Records a delivery; when this returns, it is as durable as configured.
@@ -79,7 +80,8 @@ class Intake:
         waiting = _Waiting(delivery, loop.time() + self._settings.ack_budget, loop.create_future())
         self._waiting.append(waiting)
         self._waiting_bytes += len(delivery.body)
-        if len(self._committers) < (self._plan.parallel if self._plan else 1):
+        if self._committing < (self._plan.parallel if self._plan else 1):
+            self._committing += 1
             committer = loop.create_task(self._commit_all())
             self._committers.add(committer)
             committer.add_done_callback(self._committers.discard)
@@ -95,7 +97,7 @@ class Intake:
             try:
                 async with asyncio.timeout_at(batch[0].deadline):
                     receipts = await self._commit([waiting.delivery for waiting in batch])
-            except (RedisError, OSError, Unavailable) as error:  # TimeoutError is an OSError
+            except Exception as error:  # noqa: BLE001 - whatever it is, each delivery gets an answer (P6)
                 self._plan = None  # the next server may be another one
                 log.error("deliveries not recorded", deliveries=len(batch), **describe(error))
                 for waiting in batch:
@@ -105,6 +107,8 @@ class Intake:
                 for waiting, receipt in zip(batch, receipts, strict=True):
                     if not waiting.receipt.done():  # done: the client has gone
                         waiting.receipt.set_result(receipt)
+        # In the same step as the last look, so that no delivery can come in between and find nobody.
+        self._committing -= 1
 
     def _next_batch(self) -> list[_Waiting]:
         batch: list[_Waiting] = []

@@ -45,6 +45,6 @@ if want == 'next' then
   taken = next_lease()
 elseif want ~= '' then
   local record = lease(want, worker, length)
-  taken = record and { want, record }
+  if record then taken = { want, record } end  -- a nil would cut the reply short
 end
 return { ended, taken }

@@ -1,0 +1,91 @@
+"""One real server a test process; every test begins with an empty one."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis import Redis
+
+from app.config import Settings
+from app.embedded import DURABLE, EmbeddedServer
+from app.inbox import Inbox, connect
+from tests.support.stack import Stack, make_settings
+
+MakeStack = Callable[..., Stack]
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
+    with EmbeddedServer(tmp_path_factory.mktemp("valkey"), *DURABLE) as running:
+        yield running
+
+
+@pytest.fixture
+def own_server(tmp_path: Path) -> Iterator[EmbeddedServer]:
+    """A server that the test may stop, freeze or misconfigure."""
+    running = EmbeddedServer(tmp_path / "valkey", *DURABLE).start()
+    yield running
+    running.kill()
+
+
+@pytest.fixture(autouse=True)
+def no_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What is set where the tests are run has no influence."""
+    for name in [name for name in os.environ if name.startswith(("JOBHOOK_", "JOBSITEON_", "REDIS_URL"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("JOBHOOK_ENV_FILE", str(tmp_path / "no.env"))
+    monkeypatch.setenv("JOBHOOK_SECRETS_DIR", str(tmp_path / "no-secrets"))
+
+
+@pytest.fixture
+def settings(server: EmbeddedServer) -> Settings:
+    return make_settings(server.url)
+
+
+@pytest.fixture
+def redis(server: EmbeddedServer, settings: Settings) -> Iterator["Redis"]:
+    with connect(settings) as client:
+        client.flushall()
+        yield client
+        assert not _immortal(client), "keys that should expire do not"
+
+
+@pytest.fixture
+def inbox(redis: "Redis", settings: Settings) -> Inbox:
+    return Inbox(redis, settings)
+
+
+@pytest.fixture
+def make_stack(tmp_path: Path) -> Iterator[MakeStack]:
+    """Starts nothing by itself; stops what the test has started."""
+    stacks: list[Stack] = []
+
+    def make(redis_url: str, **environment: Any) -> Stack:
+        stack = Stack(tmp_path, redis_url, **environment)
+        stack.redis.flushall()
+        stacks.append(stack)
+        return stack
+
+    yield make
+    for stack in stacks:
+        with stack:
+            pass
+
+
+@pytest.fixture
+def stack(server: EmbeddedServer, make_stack: MakeStack) -> Stack:
+    """A receiver and one worker."""
+    made = make_stack(server.url)
+    made.start_receiver()
+    made.start_workers()
+    return made
+
+
+def _immortal(client: "Redis") -> list[bytes]:
+    """Markers, and records of finished events, that have no time to live."""
+    keys = list(client.scan_iter("jobhook:seen:*"))
+    for state in ("done", "dead"):
+        keys += [b"jobhook:event:" + id for id in client.zrange(f"jobhook:{state}", 0, -1)]
+    return [key for key in keys if client.ttl(key) == -1]

@@ -1,0 +1,21 @@
+"""What the tests share: real servers and processes, handlers to run, and waiting for conditions."""
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+PATIENCE_SECONDS = 30.0
+"""How long a condition may take on a busy machine; nothing is measured by it."""
+_POLL_SECONDS = 0.02
+
+
+def wait_until(condition: Callable[[], T], what: str = "the condition", patience: float = PATIENCE_SECONDS) -> T:
+    """The first true value of `condition`."""
+    deadline = time.monotonic() + patience
+    pause = time.sleep  # the only place in the tests that may
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"waited in vain for {what}"
+        pause(_POLL_SECONDS)
+    return value

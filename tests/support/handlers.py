@@ -1,0 +1,111 @@
+"""Handlers that do what handlers do: succeed, fail, hang, crash. Each notes its effect in Redis."""
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+import time
+from functools import cache
+
+from redis import Redis
+
+from workers import Permanent, RetryAfter, on
+from workers.event import Event
+
+
+@cache
+def redis() -> Redis:
+    return Redis.from_url(os.environ["REDIS_URL"])
+
+
+def note(event: Event, what: str) -> None:
+    redis().rpush(f"effects:{event.id}", what)
+
+
+@on("test.*")
+def begin(event: Event) -> None:
+    if event.type.startswith("test.two"):
+        note(event, "first")
+
+
+@on("test.ok")
+def succeed(event: Event) -> None:
+    note(event, f"ok {event.attempt}")
+
+
+@on("test.async")
+async def succeed_async(event: Event) -> None:
+    await asyncio.sleep(0)
+    note(event, "async")
+
+
+@on("test.fail")
+@on("test.two_fail")
+def fail(event: Event) -> None:
+    note(event, f"fail {event.attempt}")
+    raise ValueError(f"canary-message {event.data}")
+
+
+@on("test.flaky")
+@on("test.two_flaky")
+def fail_once(event: Event) -> None:
+    note(event, f"flaky {event.attempt}")
+    if event.attempt == 1:
+        raise RetryAfter(0)
+
+
+@on("test.permanent")
+def fail_for_good(event: Event) -> None:
+    note(event, "permanent")
+    raise Permanent("no use")
+
+
+@on("test.hang")
+def hang(event: Event) -> None:
+    note(event, f"hang {event.attempt}")
+    while True:
+        with contextlib.suppress(Exception):  # what a careless handler does
+            time.sleep(60)
+
+
+@on("test.async_hang")
+async def hang_async(event: Event) -> None:
+    note(event, f"hang {event.attempt}")
+    await asyncio.sleep(3600)
+
+
+@on("test.stuck")
+def be_stuck(event: Event) -> None:
+    note(event, f"stuck {event.attempt}")
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})  # as in an extension that never returns
+    while True:
+        time.sleep(3600)
+
+
+@on("test.exit")
+def leave(event: Event) -> None:
+    note(event, f"exit {event.attempt}")
+    sys.exit(3)
+
+
+@on("test.hard_exit")
+def leave_at_once(event: Event) -> None:
+    note(event, f"hard exit {event.attempt}")
+    if event.attempt == 1:
+        os._exit(3)
+
+
+@on("test.segfault")
+def segfault(event: Event) -> None:
+    note(event, f"segfault {event.attempt}")
+    ctypes.string_at(0)
+
+
+@on("test.wait")
+def wait(event: Event) -> None:
+    """Goes on when the test says so; the pid tells it whom to kill."""
+    note(event, f"pid {os.getpid()}")
+    redis().blpop([f"go:{event.id}"], timeout=60)
+    note(event, f"waited {event.attempt}")

@@ -1,0 +1,194 @@
+"""Group commit against a real server: durable before the receipt, in time whatever the server does."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
+import orjson
+import pytest
+from redis import Redis
+
+from app.config import Settings
+from app.embedded import EmbeddedServer
+from app.errors import Unavailable
+from app.event import identify
+from app.inbox import Delivery, Inbox, connect
+from app.intake import MAX_BATCH, MAX_WAITING, Intake, Receipt
+from tests.support.stack import frozen, make_settings
+
+
+def delivery(body: bytes, event_id: str | None = None, type: str = "test.ok") -> Delivery:
+    identity = identify(body, event_id)
+    return Delivery(identity.id, identity.conflict_id, identity.digest, orjson.dumps({"type": type}), body)
+
+
+def run(settings: Settings, use: Callable[[Intake], Awaitable[object]]) -> object:
+    async def session() -> object:
+        intake = Intake(settings)
+        try:
+            return await use(intake)
+        finally:
+            await intake.close()
+
+    return asyncio.run(session())
+
+
+def accept_all(settings: Settings, *deliveries: Delivery) -> list[Receipt]:
+    async def use(intake: Intake) -> list[Receipt]:
+        return list(await asyncio.gather(*map(intake.accept, deliveries)))
+
+    receipts = run(settings, use)
+    assert isinstance(receipts, list)
+    return receipts
+
+
+def calls(redis: "Redis", command: str) -> int:
+    return int(redis.info("commandstats").get(f"cmdstat_{command}", {"calls": 0})["calls"])
+
+
+def test_concurrent_deliveries_share_round_trips(redis: "Redis", settings: Settings) -> None:
+    """One script call carries as many as are waiting, and the wait for the disk is paid once (P1)."""
+    accept_all(settings, delivery(b"warm up"))
+    before, waits = calls(redis, "evalsha"), calls(redis, "waitaof")
+    receipts = accept_all(settings, *(delivery(b"%d" % n) for n in range(3 * MAX_BATCH)))
+    assert [receipt.status for receipt in receipts] == ["accepted"] * 3 * MAX_BATCH
+    assert calls(redis, "evalsha") - before == 3
+    assert calls(redis, "waitaof") - waits == 3
+
+
+def test_without_load_a_delivery_goes_out_alone(redis: "Redis", settings: Settings) -> None:
+    accept_all(settings, delivery(b"warm up"))
+    before = calls(redis, "evalsha")
+    accept_all(settings, delivery(b"one"))
+    assert calls(redis, "evalsha") - before == 1
+
+
+def test_each_delivery_in_a_batch_gets_its_own_receipt(inbox: Inbox, settings: Settings) -> None:
+    """P4: also when the copies are in one batch."""
+    one, other = delivery(b"bytes", "evt"), delivery(b"other bytes", "evt")
+    receipts = accept_all(settings, one, one, other, other, delivery(b"new"))
+    assert [receipt.status for receipt in receipts] == ["accepted", "duplicate", "conflict", "duplicate", "accepted"]
+    assert [receipt.id for receipt in receipts[:4]] == [one.id, one.id, one.conflict_id, one.conflict_id] or (
+        receipts[2].id == receipts[3].id == other.conflict_id
+    )
+    assert inbox.get(other.conflict_id).conflict_of == one.id
+
+
+def test_a_flushed_script_cache_is_no_trouble(redis: "Redis", settings: Settings) -> None:
+    redis.script_flush()
+    assert accept_all(settings, delivery(b"one"))[0].status == "accepted"
+
+
+def test_fsync_waits_for_the_disk_whatever_the_server_does_by_itself(own_server: EmbeddedServer) -> None:
+    """P1: with `appendfsync everysec` the receipt still comes after an fsync."""
+    settings = make_settings(own_server.url)
+    with connect(settings) as redis:
+        redis.config_set("appendfsync", "everysec")
+        accept_all(settings, delivery(b"one"))
+        assert calls(redis, "waitaof") >= 1
+        own_server.kill()
+        own_server.start()
+        assert redis.zcard("jobhook:open") == 1
+
+
+def test_memory_does_not_wait_for_the_disk(redis: "Redis", settings: Settings) -> None:
+    before = calls(redis, "waitaof")
+    accept_all(settings.model_copy(update={"durability": "memory"}), delivery(b"one"))
+    assert calls(redis, "waitaof") == before
+
+
+@pytest.mark.parametrize("option", ["appendonly no", "maxmemory 1"])
+def test_a_server_that_cannot_keep_a_delivery_gets_none(own_server: EmbeddedServer, option: str) -> None:
+    """P1, P6: no AOF, or no memory left: 503, and nothing half done."""
+    settings = make_settings(own_server.url)
+    with connect(settings) as redis:
+        redis.config_set(*option.split())
+        with pytest.raises(Unavailable):
+            accept_all(settings, delivery(b"one"))
+        assert redis.keys("*") == []
+
+
+def test_an_aof_switched_off_while_running_is_noticed(own_server: EmbeddedServer) -> None:
+    """P1."""
+    settings = make_settings(own_server.url)
+
+    async def use(intake: Intake) -> None:
+        await intake.accept(delivery(b"one"))
+        with connect(settings) as redis:
+            redis.config_set("appendonly", "no")
+        with pytest.raises(Unavailable):
+            await intake.accept(delivery(b"two"))
+
+    run(settings, use)
+
+
+def test_no_server_is_told_at_once(own_server: EmbeddedServer) -> None:
+    """P6."""
+    own_server.stop()
+    with pytest.raises(Unavailable):
+        accept_all(make_settings(own_server.url), delivery(b"one"))
+
+
+def test_a_frozen_server_is_given_up_in_time_and_works_again_afterwards(own_server: EmbeddedServer) -> None:
+    """P6: the connection with the unread answer is not used again."""
+    settings = make_settings(own_server.url, ack_budget=0.2)
+
+    async def use(intake: Intake) -> None:
+        await intake.accept(delivery(b"before"))
+        with frozen(own_server.pid):
+            late = await asyncio.gather(*(intake.accept(delivery(b"%d" % n)) for n in range(5)), return_exceptions=True)
+            assert [type(answer) for answer in late] == [Unavailable] * 5
+        receipts = [await intake.accept(delivery(b"after %d" % n)) for n in range(3)]
+        assert [receipt.status for receipt in receipts] == ["accepted"] * 3
+
+    run(settings, use)
+
+
+def test_deliveries_wait_no_longer_than_the_budget_behind_a_stuck_batch(own_server: EmbeddedServer) -> None:
+    """P6: one that arrives while a batch hangs is not kept for two budgets."""
+    settings = make_settings(own_server.url, ack_budget=0.3)
+
+    async def use(intake: Intake) -> None:
+        loop = asyncio.get_running_loop()
+        await intake.accept(delivery(b"before"))
+        with frozen(own_server.pid):
+            first = asyncio.create_task(intake.accept(delivery(b"first")))
+            await asyncio.wait({first}, timeout=0.2)
+            begun = loop.time()
+            with pytest.raises(Unavailable):
+                await intake.accept(delivery(b"second"))
+            # In the budget, by the loop's own clock: the deadline decides, not the machine's speed.
+            assert loop.time() - begun < 2 * settings.ack_budget
+            with pytest.raises(Unavailable):
+                await first
+
+    run(settings, use)
+
+
+def test_a_client_that_goes_away_takes_nobody_with_it(redis: "Redis", settings: Settings) -> None:
+    async def use(intake: Intake) -> list[Receipt | BaseException]:
+        tasks = [asyncio.create_task(intake.accept(delivery(b"%d" % n))) for n in range(3)]
+        await asyncio.wait(tasks, timeout=0)
+        tasks[1].cancel()
+        return list(await asyncio.gather(*tasks, return_exceptions=True))
+
+    answers = run(settings, use)
+    assert isinstance(answers, list)
+    assert [type(answer) for answer in answers] == [Receipt, asyncio.CancelledError, Receipt]
+
+
+def test_more_than_can_wait_are_refused_at_once(own_server: EmbeddedServer) -> None:
+    """P3, P6: memory stays bounded whatever the server does."""
+    settings = make_settings(own_server.url, ack_budget=1.0)
+
+    async def use(intake: Intake) -> None:
+        await intake.accept(delivery(b"before"))
+        with frozen(own_server.pid):
+            tasks = [asyncio.create_task(intake.accept(delivery(b"%d" % n))) for n in range(MAX_WAITING + 1)]
+            begun = time.monotonic()
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            assert time.monotonic() - begun < settings.ack_budget
+            assert all(isinstance(task.exception(), Unavailable) for task in done)
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    run(settings, use)

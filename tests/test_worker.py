@@ -1,0 +1,135 @@
+"""It is an RQ worker: what RQ's users know works; and it loses nothing that RQ's own would."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from rq.command import send_shutdown_command
+
+from app.embedded import EmbeddedServer
+from tests.conftest import MakeStack
+from tests.support import wait_until
+from tests.support.stack import ROOT, Stack, children, frozen
+from tests.test_intake import accept_all, calls, delivery
+
+
+@pytest.fixture
+def inbox_only(server: EmbeddedServer, make_stack: MakeStack) -> Stack:
+    """Nothing runs but the server."""
+    return make_stack(server.url)
+
+
+def rq(stack: Stack, *arguments: str) -> str:
+    """RQ's own command."""
+    command = [str(Path(sys.executable).parent / "rq"), *arguments, "--url", stack.redis_url]
+    done = subprocess.run(
+        command, cwd=ROOT, env=stack.environment | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=True
+    )
+    return done.stdout + done.stderr
+
+
+def queue_events(stack: Stack, number: int, type: str = "test.ok") -> list[str]:
+    bodies = [f'{{"type":"{type}","n":{n}}}'.encode() for n in range(number)]
+    receipts = accept_all(stack.settings, *(delivery(body, type=type) for body in bodies))
+    return [receipt.id for receipt in receipts]
+
+
+def test_rq_info_shows_queue_and_workers(inbox_only: Stack) -> None:
+    queue_events(inbox_only, 3)
+    assert "jobhook" in rq(inbox_only, "info", "--only-queues", "--raw")
+    assert inbox_only.redis.llen("rq:queue:jobhook") == 3
+    inbox_only.start_workers()
+    wait_until(lambda: inbox_only.inbox.stats().states["done"] == 3, "the events")
+    wait_until(lambda: "idle jobhook" in rq(inbox_only, "info", "--only-workers", "--raw"), "an idle worker")
+
+
+def test_suspended_workers_take_nothing_until_resumed(inbox_only: Stack) -> None:
+    inbox_only.start_workers()
+    rq(inbox_only, "suspend")
+    (id,) = queue_events(inbox_only, 1)
+    (worker,) = inbox_only.redis.smembers("rq:workers")
+    wait_until(lambda: inbox_only.redis.hget(worker, "state") == b"suspended", "the suspension")
+    assert inbox_only.inbox.get(id).state == "queued"
+    rq(inbox_only, "resume")
+    inbox_only.wait_for(id, "done")
+
+
+def test_rqs_shutdown_command_stops_a_worker(inbox_only: Stack) -> None:
+    inbox_only.start_workers()
+    (before,) = inbox_only.redis.smembers("rq:workers")
+    send_shutdown_command(inbox_only.redis, before.decode().removeprefix("rq:worker:"))
+    wait_until(lambda: inbox_only.redis.smembers("rq:workers") not in ({before}, set()), "its successor")
+
+
+def test_the_stock_worker_processes_events_too(inbox_only: Stack) -> None:
+    ids = queue_events(inbox_only, 2)
+    rq(inbox_only, "worker", "jobhook", "--burst", "--serializer", "rq.serializers.JSONSerializer")
+    assert [inbox_only.inbox.get(id).state for id in ids] == ["done", "done"]
+    assert inbox_only.redis.keys("rq:job:*") == []
+
+
+def test_rqs_pool_runs_our_worker(inbox_only: Stack) -> None:
+    ids = queue_events(inbox_only, 4)
+    rq(inbox_only, "worker-pool", "jobhook", "--burst", "-n", "2", "--worker-class", "workers.worker.JobhookWorker")
+    assert {inbox_only.inbox.get(id).state for id in ids} == {"done"}
+
+
+def test_an_event_costs_one_round_trip(inbox_only: Stack) -> None:
+    """A guard against regressions: what a worker asks of the server, counted by the server."""
+    number = 200
+    queue_events(inbox_only, number, "nobody.wants")
+    before = calls(inbox_only.redis, "evalsha")
+    inbox_only.start_workers()
+    wait_until(lambda: inbox_only.inbox.stats().states["done"] == number, "the events")
+    sweeps_and_waits = 10
+    assert calls(inbox_only.redis, "evalsha") - before <= number + sweeps_and_waits
+
+
+def test_a_lost_connection_costs_neither_worker_nor_event(inbox_only: Stack) -> None:
+    """P2, P5: the end of the attempt is recorded once the server is back."""
+    supervisor = inbox_only.start_workers()
+    (pid,) = children(supervisor.pid)
+    (id,) = queue_events(inbox_only, 1, "test.wait")
+    wait_until(lambda: inbox_only.effects(id), "the handler")
+    with frozen(pid):
+        inbox_only.redis.rpush(f"go:{id}", "go")
+        inbox_only.redis.client_kill_filter(_type="normal", skipme=True)
+    assert inbox_only.wait_for(id, "done")
+    (second,) = queue_events(inbox_only, 1, "test.ok")
+    inbox_only.wait_for(second, "done")
+    assert children(supervisor.pid) == [pid]
+
+
+def test_what_a_lost_reply_has_leased_is_given_back(own_server: EmbeddedServer, make_stack: MakeStack) -> None:
+    """P2: the worker cannot know what it took; it releases it as soon as it is connected again."""
+    stack = make_stack(own_server.url)
+    stack.start_workers()
+    ids = queue_events(stack, 500)
+    for _ in range(5):
+        stack.redis.client_kill_filter(_type="normal", skipme=True)
+    for id in ids:
+        stack.wait_for(id, "done")
+
+
+def test_a_second_sigterm_ends_the_worker_at_once(inbox_only: Stack) -> None:
+    supervisor = inbox_only.start_workers()
+    (pid,) = children(supervisor.pid)
+    (id,) = queue_events(inbox_only, 1, "test.wait")
+    wait_until(lambda: inbox_only.effects(id), "the handler")
+    supervisor.terminate()
+    wait_until(lambda: inbox_only.redis.hget(_worker_of(inbox_only, id), "shutdown_requested_date"), "the first signal")
+    supervisor.terminate()
+    assert supervisor.wait(20) == 0
+    assert inbox_only.inbox.get(id).attempts[0]["outcome"] == "crashed"
+    assert not Path(f"/proc/{pid}").exists()
+
+
+def _worker_of(stack: Stack, id: str) -> str:
+    return f"rq:worker:{stack.inbox.get(id).worker}"
+
+
+def test_handlers_that_cannot_be_imported_stop_the_start(inbox_only: Stack) -> None:
+    process = inbox_only.start("broken", "workers", JOBHOOK_HANDLERS="no_such_module")
+    assert process.wait(20) != 0
+    assert "JOBHOOK_HANDLERS: no_such_module cannot be imported" in inbox_only.log_file("broken").read_text()
