@@ -87,5 +87,6 @@ def _immortal(client: "Redis") -> list[bytes]:
     """Markers, and records of finished events, that have no time to live."""
     keys = list(client.scan_iter("jobhook:seen:*"))
     for state in ("done", "dead"):
-        keys += [b"jobhook:event:" + id for id in client.zrange(f"jobhook:{state}", 0, -1)]
+        ids: Any = client.zrange(f"jobhook:{state}", 0, -1)
+        keys += [b"jobhook:event:" + id for id in ids]
     return [key for key in keys if client.ttl(key) == -1]

@@ -210,7 +210,7 @@ def test_what_was_accepted_survives_a_crash_of_redis(own_server: EmbeddedServer,
     assert refused.headers["retry-after"] == "5"
     own_server.start()
     after = wait_until(lambda: _accepted(stack), "the receiver to recover")
-    for id in [*before, after]:
+    for id in [*before, str(after)]:
         assert stack.wait_for(id, "done").state == "done"
     assert workers.poll() is None
 

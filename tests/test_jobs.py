@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import datetime
+from typing import cast
 
 import rq.defaults
 from redis import Redis
@@ -40,7 +41,7 @@ def enqueue_both(redis: "Redis", settings: Settings) -> tuple[str, str]:
 
 def test_the_hash_is_the_one_that_rq_writes(redis: "Redis", settings: Settings) -> None:
     ours_id, theirs_id = enqueue_both(redis, settings)
-    ours, theirs = redis.hgetall(f"rq:job:{ours_id}"), redis.hgetall(f"rq:job:{theirs_id}")
+    ours, theirs = (cast(dict[bytes, bytes], redis.hgetall(f"rq:job:{id}")) for id in (ours_id, theirs_id))
     assert ours.keys() == theirs.keys()
     same = ours.keys() - TIMES - {b"data", b"description"}
     assert {name: ours[name] for name in same} == {name: theirs[name] for name in same}

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import cast
 
 import pytest
 from rq.command import send_shutdown_command
@@ -57,7 +58,7 @@ def test_suspended_workers_take_nothing_until_resumed(inbox_only: Stack) -> None
 
 def test_rqs_shutdown_command_stops_a_worker(inbox_only: Stack) -> None:
     inbox_only.start_workers()
-    (before,) = inbox_only.redis.smembers("rq:workers")
+    (before,) = cast(set[bytes], inbox_only.redis.smembers("rq:workers"))
     send_shutdown_command(inbox_only.redis, before.decode().removeprefix("rq:worker:"))
     wait_until(lambda: inbox_only.redis.smembers("rq:workers") not in ({before}, set()), "its successor")
 

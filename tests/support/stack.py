@@ -109,7 +109,8 @@ class Stack:
 
     def effects(self, id: str) -> list[str]:
         """What the handlers of tests/support/handlers.py have noted for an event."""
-        return [entry.decode() for entry in self.redis.lrange(f"effects:{id}", 0, -1)]
+        entries: Any = self.redis.lrange(f"effects:{id}", 0, -1)
+        return [entry.decode() for entry in entries]
 
     def log_file(self, name: str) -> Path:
         return self.folder / f"{name}.log"
@@ -137,7 +138,7 @@ class Stack:
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
-                raise AssertionError(f"{process.args} did not stop:\n{self.logs()}") from None
+                raise AssertionError(f"{process.args!r} did not stop:\n{self.logs()}") from None
         self.redis.close()
 
 
