@@ -22,6 +22,8 @@ MIN_KEY_LENGTH = 16
 """Characters. Shorter keys can be guessed; JobsiteOn's are longer."""
 HARD_ACK_LIMIT = 5.0
 """Seconds in which JobsiteOn wants its 200 (API Security Best Practices)."""
+LONGEST_SECONDS = 3650 * 86400.0
+"""What anything may be kept for: ten years."""
 BODY_SECONDS = 3.0
 """Seconds a body may take to arrive; with the ack budget it stays under the hard limit."""
 
@@ -32,7 +34,7 @@ _PLACEHOLDER = re.compile(
     r"(?i)change[-_ ]?me|your[-_ ]|placeholder|replace[-_ ]|example|^todo|secret[-_ ]?key$"
     r"|^<.*>$|^(.)\1*$|^\$\{?\w+\}?$"
 )
-_PASSWORD = re.compile(r"//[^/]*@")
+_PASSWORD = re.compile(r"(?<=//)[^/]*(?=@)|(?<=password=)[^&]*")
 """In a URL."""
 _DURATION_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _SIZE_UNITS = {"": 1, "b": 1, "kb": 1000, "mb": 1000**2, "k": 1024, "kib": 1024, "m": 1024**2, "mib": 1024**2}
@@ -137,13 +139,19 @@ class Settings(BaseSettings):
     durability: Literal["fsync", "memory"] = Field(
         "fsync", description="`fsync`: on disk before the 200. `memory`: in Redis's memory before the 200."
     )
-    dedupe_window: Duration = Field(30 * 86400.0, ge=60, description="How long a redelivery is recognised.")
-    retention: Duration = Field(7 * 86400.0, ge=60, description="How long a finished event's record is kept.")
+    dedupe_window: Duration = Field(
+        30 * 86400.0, ge=60, le=LONGEST_SECONDS, description="How long a redelivery is recognised."
+    )
+    retention: Duration = Field(
+        7 * 86400.0, ge=60, le=LONGEST_SECONDS, description="How long a finished event's record is kept."
+    )
     max_attempts: int = Field(12, ge=1, le=1000, description="Attempts before an event is dead.")
     handler_timeout: Duration = Field(30.0, ge=1, le=86400, description="How long an event's handlers may run.")
     workers: int = Field(2, ge=1, le=256, description="Worker processes.")
     handlers: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)] = Field(
-        ("workers.handlers",), description="Modules or packages in which handlers are found, separated by commas."
+        ("workers.handlers",),
+        min_length=1,
+        description="Modules or packages in which handlers are found, separated by commas.",
     )
     signature_algorithm: Algorithm = Field("sha256", description="The hash of the HMAC (assumed: not documented).")
     signature_encoding: Encoding = Field("auto", description="`auto` accepts both `hex` and `base64`.")
@@ -273,7 +281,7 @@ def settings_rows(settings: Settings | None = None) -> Iterable[tuple[str, str, 
     for name, field in Settings.model_fields.items():
         value = getattr(settings, name) if settings else field.default
         shown = "*required*" if value is PydanticUndefined else _shown(value, field.metadata)
-        shown = _PASSWORD.sub("//***@", shown)
+        shown = _PASSWORD.sub("***", shown)
         yield variable(name), shown, field.description or ""
 
 

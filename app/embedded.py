@@ -7,13 +7,16 @@ from time import monotonic, sleep
 from typing import Self
 
 from redis import Redis
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
+from redis.retry import Retry
 
 from app.errors import ConfigError
 
 START_SECONDS = 20.0
 """Loading a large append-only file takes a while."""
 STOP_SECONDS = 10.0
+_ANSWER_SECONDS = 1.0
 _POLL_SECONDS = 0.02
 HOST = "127.0.0.1"
 
@@ -59,14 +62,23 @@ class EmbeddedServer:
                 start_new_session=True,
                 pass_fds=self._inherit,
             )
-        deadline = monotonic() + START_SECONDS
-        with Redis(port=self.port) as client:
-            while not _answers(client):
-                if self._process.poll() is not None or monotonic() > deadline:
-                    self.kill()
-                    raise ConfigError(f"The embedded Valkey server does not start: see {log}")
-                sleep(_POLL_SECONDS)
+        try:
+            self._wait_until_ready(self._process, log)
+        except BaseException:  # a Ctrl-C too must not leave it behind
+            self.kill()
+            raise
         return self
+
+    def _wait_until_ready(self, process: subprocess.Popen[bytes], log: Path) -> None:
+        deadline = monotonic() + START_SECONDS
+        # Whoever has the port instead may never answer; and asking again is done here.
+        with Redis(
+            host=HOST, port=self.port, socket_timeout=_ANSWER_SECONDS, retry=Retry(NoBackoff(), retries=0)
+        ) as client:
+            while not _answers(client, process.pid):
+                if process.poll() is not None or monotonic() > deadline:
+                    raise ConfigError(f"The embedded Valkey server does not start on port {self.port}: see {log}")
+                sleep(_POLL_SECONDS)
 
     def stop(self) -> None:
         """Stops the server in good order; its data stays."""
@@ -103,9 +115,10 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _answers(client: Redis) -> bool:
+def _answers(client: Redis, pid: int) -> bool:
+    """Whether the server answers, and is not another one that had the port before."""
     try:
-        return bool(client.ping())
+        return client.ping() and client.info("server")["process_id"] == pid
     except RedisError:  # also while it loads its data
         return False
 

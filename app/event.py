@@ -7,12 +7,11 @@ out; the raw body is always kept.
 
 import hashlib
 import json
-import math
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple, TypeVar
 
 import orjson
 
@@ -21,25 +20,33 @@ ID_LENGTH = 32
 """Hex digits of an event's id: 128 bits."""
 ENTITIES = ("contact", "property", "job", "invoice", "payment", "pricebook", "quote")
 
-_EVENT_ID_PATHS = ("event_id", "event.id", "eventId", "event.eventId")
-_TYPE_PATHS = ("type", "event", "event_type", "event.type", "event.name", "eventType", "trigger", "action")
-_OCCURRED_PATHS = (
+Path = tuple[str, ...]
+T = TypeVar("T")
+
+
+def _paths(*dotted: str) -> tuple[Path, ...]:
+    return tuple(tuple(path.split(".")) for path in dotted)
+
+
+_EVENT_ID_PATHS = _paths("event_id", "event.id", "eventId", "event.eventId")
+_TYPE_PATHS = _paths("type", "event", "event_type", "event.type", "event.name", "eventType", "trigger", "action")
+_OCCURRED_PATHS = _paths(
     *("occurred_at", "event.timestamp", "event_timestamp", "eventTime"),
     *("timestamp", "created_at", "created", "createdAt"),
 )
-_RESOURCE_PATHS = ("data.object.id", "data.id", "payload.id", "resource_id")
+_RESOURCE_PATHS = _paths("data.object.id", "data.id", "payload.id", "resource_id")
 _NESTED = ("data", "payload", "content", "object")
 
 _TYPE = re.compile(r"[\w.:/ -]{1,100}", re.ASCII)
 """What passes for a type: it ends up in logs and tables, so a sentence or a control character does not."""
 
 _RESOURCE = re.compile(r"[\x21-\x7e]{1,200}")
+_TYPES_REMEMBERED = 256
 _MILLISECONDS_FROM = 1e11
 """Unix times from here on are milliseconds: as seconds this would be the year 5138."""
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
+class Envelope(NamedTuple):
     """What could be read of a payload."""
 
     event_id: str | None = None
@@ -51,8 +58,7 @@ class Envelope:
     """The id of the contact, job, invoice, … that the event is about."""
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(NamedTuple):
     """The names of a delivery; every part comes from signed bytes."""
 
     id: str
@@ -66,8 +72,8 @@ class Identity:
 def parse(body: bytes) -> Any:
     """The JSON value of a body, or None if there is none that can be read.
 
-    What orjson refuses by the letter of RFC 8259 (NaN, a BOM, huge integers) gets a second chance with
-    the standard library. With duplicate keys, both keep the last.
+    What orjson refuses by the letter of RFC 8259 (NaN, a BOM) gets a second chance with the standard
+    library. With duplicate keys, both keep the last. Integers over 64 bits are read as floats.
     """
     try:
         return orjson.loads(body)
@@ -83,15 +89,15 @@ def read_envelope(body: bytes) -> Envelope:
     payload = parse(body)
     if not isinstance(payload, dict):
         return Envelope()
-    type_ = next((v for v in _values(payload, _TYPE_PATHS) if isinstance(v, str) and _TYPE.fullmatch(v)), None)
-    event_id = _event_id(payload, type_)
-    candidates = _resource_candidates(payload, type_, event_id)
-    return Envelope(
-        event_id=event_id,
-        type=type_ or UNKNOWN_TYPE,
-        occurred_at=next((t for t in map(_time, _values(payload, _OCCURRED_PATHS)) if t is not None), None),
-        resource=next((r for r in map(_resource, candidates) if r is not None), None),
-    )
+    type_ = _first(payload, _TYPE_PATHS, _type) or UNKNOWN_TYPE
+    event_id = _first(payload, _EVENT_ID_PATHS, _identifier)
+    bare_id = _identifier(payload.get("id"))
+    if event_id is None and bare_id is not None and type_ != UNKNOWN_TYPE and _is_envelope(payload):
+        event_id = bare_id
+    resource = _first(payload, _resource_paths(type_), _resource)
+    if resource is None and bare_id != event_id:
+        resource = _resource(bare_id)
+    return Envelope(event_id, type_, _first(payload, _OCCURRED_PATHS, _time), resource)
 
 
 def identify(body: bytes, event_id: str | None) -> Identity:
@@ -118,13 +124,21 @@ def _short_hash(name: bytes) -> str:
     return hashlib.sha256(name).hexdigest()[:ID_LENGTH]
 
 
-def _values(payload: Mapping[str, Any], paths: tuple[str, ...]) -> Iterator[Any]:
+def _first(payload: Mapping[str, Any], paths: tuple[Path, ...], read: Callable[[Any], T | None]) -> T | None:
+    """What `read` makes of the first value it can read."""
     for path in paths:
+        if path[0] not in payload:  # most are not: this loop is on the way of every delivery
+            continue
         value: Any = payload
-        for name in path.split("."):
+        for name in path:
             value = value.get(name) if isinstance(value, dict) else None
-        if value is not None:
-            yield value
+        if value is not None and (found := read(value)) is not None:
+            return found
+    return None
+
+
+def _type(value: Any) -> str | None:
+    return value if isinstance(value, str) and _TYPE.fullmatch(value) else None
 
 
 def _identifier(value: Any) -> str | None:
@@ -138,23 +152,19 @@ def _identifier(value: Any) -> str | None:
     return None
 
 
-def _event_id(payload: Mapping[str, Any], type_: str | None) -> str | None:
-    for value in _values(payload, _EVENT_ID_PATHS):
-        if (event_id := _identifier(value)) is not None:
-            return event_id
-    # A bare `id` may be the resource's own; deduplicating on that would swallow every later update.
-    is_envelope = payload.get("resource_id") is not None or any(isinstance(payload.get(name), dict) for name in _NESTED)
-    return _identifier(payload.get("id")) if type_ and is_envelope else None
+def _is_envelope(payload: Mapping[str, Any]) -> bool:
+    """Whether a bare `id` is the event's: else it may be the resource's own, and deduplicating on that
+    would swallow every later update.
+    """
+    return payload.get("resource_id") is not None or any(isinstance(payload.get(name), dict) for name in _NESTED)
 
 
-def _resource_candidates(payload: Mapping[str, Any], type_: str | None, event_id: str | None) -> Iterator[Any]:
-    subject = re.split(r"[._:/ ]", type_.casefold(), maxsplit=1)[0] if type_ else ""
+@lru_cache(_TYPES_REMEMBERED)
+def _resource_paths(type_: str) -> tuple[Path, ...]:
+    subject = re.split(r"[._:/ ]", type_.casefold(), maxsplit=1)[0]
     entities = sorted(ENTITIES, key=lambda entity: entity != subject)  # the one the type names first
-    yield from _values(payload, _RESOURCE_PATHS)
-    yield from _values(payload, tuple(f"{entity}.id" for entity in entities))
-    yield from _values(payload, tuple(f"data.{entity}_id" for entity in entities))
-    if _identifier(payload.get("id")) != event_id:
-        yield payload.get("id")
+    own = _paths(*(f"{entity}.id" for entity in entities), *(f"data.{entity}_id" for entity in entities))
+    return _RESOURCE_PATHS + own
 
 
 def _resource(value: Any) -> str | None:
@@ -177,5 +187,5 @@ def _time(value: Any) -> float | None:
         except OverflowError:
             return None
         seconds = seconds / 1000 if seconds >= _MILLISECONDS_FROM else seconds
-        return seconds if math.isfinite(seconds) and 0 < seconds < _MILLISECONDS_FROM else None
+        return seconds if 0 < seconds < _MILLISECONDS_FROM else None
     return None

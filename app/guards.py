@@ -39,6 +39,7 @@ class Gate:
         self._trusted = settings.trusted_proxies
         self._allowed = settings.allowed_ips
         # The same few load balancers and senders come again and again; parsing addresses is dear.
+        self._is_proxy = lru_cache(_CLIENTS_REMEMBERED)(self._find_proxy)
         self._client = lru_cache(_CLIENTS_REMEMBERED)(self._identify)
 
     def admit(self, scope: Scope, forwarded_for: bytes, forwarded_proto: bytes) -> Client:
@@ -48,27 +49,32 @@ class Gate:
             PlainHttp: it did not come over HTTPS.
             AddressNotAllowed: the address is not allow-listed.
         """
-        peer = scope["client"]
-        client = self._client(peer[0] if peer else "", scope["scheme"], forwarded_for, forwarded_proto)
+        peer = scope["client"][0] if scope["client"] else ""
+        if not self._is_proxy(peer):  # what strangers claim is neither believed nor remembered
+            forwarded_for = forwarded_proto = b""
+        client = self._client(peer, scope["scheme"], forwarded_for, forwarded_proto)
         if self._require_https and not client.https:
             raise PlainHttp
         if not client.allowed:
             raise AddressNotAllowed
         return client
 
+    def _find_proxy(self, peer: str) -> bool:
+        # No address: a Unix socket, which only a proxy on this machine can reach.
+        address = _parse(peer)
+        return address is None or _within(address, self._trusted)
+
     def _identify(self, peer: str, scheme: str, forwarded_for: bytes, forwarded_proto: bytes) -> Client:
         address = _parse(peer)
-        # No peer address: a Unix socket, which only a proxy on this machine can reach.
-        if address is None or _within(address, self._trusted):
-            for hop in reversed(_items(forwarded_for)):
-                address = _parse(hop)
-                if address is None or not _within(address, self._trusted):
-                    break
-            # Each proxy appends what it saw, so the last value is the trusted one's.
-            scheme = (_items(forwarded_proto) or [scheme])[-1].lower()
+        for hop in reversed(_items(forwarded_for)):
+            address = _parse(hop)
+            if address is None or not _within(address, self._trusted):
+                break
+        # Each proxy appends what it saw, so the last value is the trusted one's.
+        proto = (_items(forwarded_proto) or [scheme])[-1].lower()
         return Client(
             address=str(address) if address else "unknown",
-            https=scheme == "https",
+            https=proto == "https",
             allowed=not self._allowed or (address is not None and _within(address, self._allowed)),
         )
 
@@ -101,7 +107,8 @@ async def _read(receive: Receive, limit: int) -> bytes:
         size += len(chunk)
         if size > limit:
             raise BodyTooLarge
-        chunks.append(chunk)
+        if chunk:
+            chunks.append(chunk)
         if not message.get("more_body", False):
             return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from redis import Redis
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, ResponseError
 
 from app.config import Settings
 from app.durability import OLDEST_SERVER, Server, plan
-from app.errors import ConfigError, describe
+from app.errors import ConfigError
 from app.inbox import Inbox
 
 WORKERS_SEEN_WITHIN_SECONDS = 10.0
@@ -36,9 +36,10 @@ def check(settings: Settings, redis: "Redis") -> list[Check]:
     """Everything that can be found out about the Redis in use and the workers on it."""
     try:
         return list(_checks(settings, redis))
+    except (AuthenticationError, NoPermissionError) as error:
+        return [_unusable("does not let us in", error, "check the user and the password in REDIS_URL")]
     except (RedisError, OSError) as error:
-        kind = describe(error)["error"].rsplit(".", 1)[-1]
-        return [Check("redis", "fail", f"does not answer ({kind})", "start Redis, or set REDIS_URL")]
+        return [_unusable("does not answer", error, "start Redis, or set REDIS_URL")]
 
 
 def refuse_to_start(settings: Settings, redis: "Redis") -> None:
@@ -67,6 +68,10 @@ def _checks(settings: Settings, redis: "Redis") -> Iterator[Check]:
     seconds, microseconds = redis.time()
     yield _clock(seconds + microseconds / 1e6 - time.time())
     yield _workers(Inbox(redis, settings).stats().swept_seconds_ago)
+
+
+def _unusable(finding: str, error: Exception, remedy: str) -> Check:
+    return Check("redis", "fail", f"{finding} ({type(error).__name__})", remedy)
 
 
 def _version(server: Server) -> Check:

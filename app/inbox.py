@@ -8,7 +8,7 @@ has an asyncio caller of its own in `app/intake.py`.
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import orjson
 from redis import Redis
@@ -40,8 +40,7 @@ State = Literal["queued", "running", "retrying", "done", "dead"]
 Outcome = Literal["done", "retry", "dead"]
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(NamedTuple):
     """An authentic delivery, ready to be recorded."""
 
     id: str

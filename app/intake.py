@@ -8,7 +8,7 @@ all of them go out together. Under load a batch shares one script call and one w
 import asyncio
 from collections import deque
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import structlog
 from redis.asyncio import Redis
@@ -35,8 +35,7 @@ Status = Literal["accepted", "duplicate", "revived", "conflict"]
 log = structlog.stdlib.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
+class Receipt(NamedTuple):
     """What became of a delivery."""
 
     status: Status

@@ -4,6 +4,7 @@ No line carries a key, a signature or any part of a payload (P7). The loggers of
 handlers are brought into the same form.
 """
 
+import json
 import logging
 import sys
 from typing import Any
@@ -26,7 +27,7 @@ def configure(settings: Settings) -> None:
         structlog.processors.JSONRenderer(serializer=_dumps) if as_json else structlog.dev.ConsoleRenderer()
     )
     structlog.configure(
-        processors=[structlog.processors.add_log_level, stamp, render],
+        processors=[structlog.processors.add_log_level, stamp, _describe_exception, render],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.WriteLoggerFactory(),
         cache_logger_on_first_use=True,
@@ -44,13 +45,17 @@ def configure(settings: Settings) -> None:
 
 
 def _dumps(value: Any, **_: Any) -> str:
-    return orjson.dumps(value, default=str).decode()
+    try:
+        return orjson.dumps(value, default=str).decode()
+    except TypeError:  # a lone surrogate, a huge integer: a log line is no reason to fail
+        return json.dumps(value, default=str)
 
 
 def _describe_exception(_: Any, __: str, event: structlog.types.EventDict) -> structlog.types.EventDict:
-    """A foreign logger's traceback becomes the error's type and place: messages may quote payloads."""
+    """A traceback becomes the error's type and place: messages may quote payloads."""
     if exc_info := event.pop("exc_info", None):
-        error = exc_info[1] if isinstance(exc_info, tuple) else sys.exc_info()[1]
-        if isinstance(error, BaseException):
+        error = exc_info[1] if isinstance(exc_info, tuple) else exc_info
+        error = error if isinstance(error, BaseException) else sys.exc_info()[1]
+        if error:
             event.update(describe(error))
     return event

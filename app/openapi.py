@@ -4,7 +4,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from app.errors import REFUSALS, RETRY_AFTER_SECONDS, Refusal, Unavailable
+from app.errors import REFUSALS, RETRY_AFTER_SECONDS, Unavailable
 from app.receiver import PATH
 
 _PROBLEM = {
@@ -52,7 +52,8 @@ def _operation() -> dict[str, Any]:
         }
     }
     for refusal in REFUSALS:
-        response = responses.setdefault(str(refusal.status), _response(refusal))
+        response = responses.setdefault(str(refusal.status), _response())
+        response["description"] = f"{response['description']} {refusal.title}".strip()
         response["content"]["application/problem+json"]["examples"][refusal.slug] = {"value": refusal.problem()}
     responses[str(Unavailable.status)]["headers"] = {
         "Retry-After": {"schema": {"type": "integer", "example": RETRY_AFTER_SECONDS}}
@@ -75,8 +76,5 @@ def _operation() -> dict[str, Any]:
     }
 
 
-def _response(refusal: type[Refusal]) -> dict[str, Any]:
-    return {
-        "description": refusal.title,
-        "content": {"application/problem+json": {"schema": _PROBLEM, "examples": {}}},
-    }
+def _response() -> dict[str, Any]:
+    return {"description": "", "content": {"application/problem+json": {"schema": _PROBLEM, "examples": {}}}}

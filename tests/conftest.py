@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from redis import Redis
 
@@ -14,6 +15,10 @@ from app.inbox import Inbox, connect
 from tests.support.stack import Stack, make_settings
 
 MakeStack = Callable[..., Stack]
+
+# The machine may be busy; nothing is measured by how long an example takes.
+hypothesis.settings.register_profile("jobhook", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("jobhook")
 
 
 @pytest.fixture(scope="session")

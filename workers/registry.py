@@ -34,12 +34,18 @@ class Registry:
     def on(self, pattern: str) -> Callable[[F], F]:
         """Registers the decorated function for events whose type matches, case aside.
 
-        `*` stands for anything: `on("invoice.paid")`, `on("invoice.*")`, `on("*")`. A function may be
-        registered for several patterns; it still runs once per event.
+        `*` stands for anything, `?` for any character, `[ab]` for one of them: `on("invoice.paid")`,
+        `on("invoice.*")`, `on("*")`. A function may be registered for several patterns; it still runs
+        once per event.
+
+        Raises:
+            ConfigError: another function of the same module and name is registered already.
         """
 
         def register(function: F) -> F:
             name = f"{function.__module__}.{function.__qualname__}"
+            if any(handler.name == name and handler.function is not function for handler in self.handlers):
+                raise ConfigError(f"Two handlers are named {name}: their success could not be told apart.")
             self.handlers.append(Handler(name, function, re.compile(translate(pattern.casefold()))))
             return function
 

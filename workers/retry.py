@@ -12,7 +12,7 @@
              9 and on            8 h                   12.5 h, then 8 h more each
 
 Each wait is up to a fifth longer or shorter, so that what failed together is not tried again together.
-With the default of 12 attempts an event is dead after about a day and a half.
+With the default of 12 attempts an event is dead after some 28 hours.
 """
 
 import random
@@ -31,6 +31,9 @@ class Permanent(Exception):
 
 class RetryAfter(Exception):
     """Raised by a handler: try again after so many seconds, whatever the schedule says."""
+
+    counts = True
+    """Whether it uses up an attempt. A wait that is nobody's fault, as for a rate limit, does not."""
 
     def __init__(self, seconds: float) -> None:
         if not 0 <= seconds <= 30 * 86400:

@@ -10,7 +10,7 @@ from redis.exceptions import RedisError
 from app import __version__
 from app.cli import doctor, inspect, run, send
 from app.cli.dev import dev, local_env_file
-from app.cli.output import fail
+from app.cli.output import fail, program
 from app.config import ENV_FILE, configured_names
 from app.errors import ConfigError, JobhookError
 
@@ -50,7 +50,7 @@ def main() -> None:
     except JobhookError as error:
         fail(str(error), EXIT_FAILURE)
     except RedisError as error:
-        fail(f"Redis does not answer ({type(error).__name__}). Is it running? See: jobhook doctor", EXIT_FAILURE)
+        fail(f"Redis cannot be used ({type(error).__name__}). See: {program()} doctor", EXIT_FAILURE)
 
 
 def _find_local_instance() -> None:

@@ -6,68 +6,67 @@ import secrets
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import monotonic, sleep
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Self
 
 import httpx
 import typer
 
 from app.cli.inspect import life
-from app.cli.output import console
+from app.cli.output import console, program
 from app.cli.run import refuse_used_port
-from app.cli.send import deliver
-from app.config import configured_names, load_settings
+from app.cli.send import deliver, local_url, summary
+from app.config import Settings, configured_names, load_settings
 from app.embedded import DURABLE, EmbeddedServer
 from app.errors import ConfigError
 from app.inbox import Inbox, Record, connect
 from app.receiver import PATH
 from app.samples import sample
 
+if TYPE_CHECKING:
+    from watchfiles.main import FileChange
+
 START_SECONDS = 30.0
 STOP_SECONDS = 60.0
 _POLL_SECONDS = 0.02
+_CHECK_SECONDS = 0.5
 _WATCH_MS = 500
+DEFAULT_DATA = Path(".data")
+ENV_FILE_NAME = "dev.env"
+_EXAMPLE = "workers/handlers/example.py"
+_ENDED = "A process ended: see above."
 
 
 def dev(
     port: Annotated[int | None, typer.Option(help="Port of the receiver.", show_default="JOBHOOK_PORT")] = None,
-    data: Annotated[Path, typer.Option(help="Where the local server keeps its data.")] = Path(".data"),
+    data: Annotated[Path, typer.Option(help="Where the local server keeps its data.")] = DEFAULT_DATA,
     reload: Annotated[bool, typer.Option(help="Restart when a Python file changes.")] = True,
 ) -> None:
     """Run everything here, for trying out and for writing handlers."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # stopped either way, in good order
-    with _folder(data) as lock, _redis(data, lock):
-        settings = load_settings() if port is None else load_settings(port=port)
-        os.environ["JOBHOOK_PORT"] = str(settings.port)
-        refuse_used_port(settings.host, settings.port)
-        url = f"http://{settings.host}:{settings.port}"
-        _remember(data)
-        with _Processes() as processes:
+    with _folder(data) as lock:
+        host, port = _configure(data, port)
+        refuse_used_port(host, port)
+        with _redis(data, lock), _remembered(data), _Processes() as processes:
+            processes.start()
+            settings = load_settings()
+            url = local_url(settings)
             _wait_until_ready(url, processes)
             console.print(f"\n[bold]Jobhook[/] receives at [bold]{url}{PATH}[/]. A sample delivery:\n")
-            _deliver_sample(url + PATH)
-            command = Path(sys.argv[0])
-            shown = command.relative_to(Path.cwd()) if command.is_relative_to(Path.cwd()) else command
-            console.print(
-                f"\nSend another:  [bold]{shown} send job.created[/]\n"
-                f"Look at all:   [bold]{shown} events[/]\n"
-                "Edit first:    [bold]workers/handlers/example.py[/] (the workers restart by themselves)\n"
-                "Stop:          Ctrl-C\n"
-            )
+            _deliver_sample(url + PATH, settings)
+            _say_what_to_do()
             try:
                 _watch(processes, reload=reload)
             except KeyboardInterrupt:
                 console.print("\nStopping: workers finish what they have in hand.")
-    local_env_file(Path.cwd()).unlink(missing_ok=True)
 
 
 def local_env_file(folder: Path) -> Path:
     """The settings of the `jobhook dev` that runs in a folder, for the other commands."""
-    return folder / ".data" / "dev.env"
+    return folder / DEFAULT_DATA / ENV_FILE_NAME
 
 
 @contextmanager
@@ -86,16 +85,22 @@ def _folder(data: Path) -> Iterator[int]:
         yield lock.fileno()
 
 
-@contextmanager
-def _redis(data: Path, lock: int) -> Iterator[None]:
-    """What is not configured gets a local value: a key, a Valkey server, plain HTTP."""
+def _configure(data: Path, port: int | None) -> tuple[str, int]:
+    """What is not configured gets a local value: a key, plain HTTP. Returns where to listen."""
     names = configured_names()
     if "JOBSITEON_API_KEY" not in names:
         os.environ["JOBSITEON_API_KEY"] = _local_key(data / "api-key")
     if "JOBHOOK_REQUIRE_HTTPS" not in names:
         os.environ["JOBHOOK_REQUIRE_HTTPS"] = "false"
-    load_settings()  # what is wrong is told before anything is started
-    if "REDIS_URL" in names:
+    settings = load_settings() if port is None else load_settings(port=port)
+    os.environ["JOBHOOK_PORT"] = str(settings.port)
+    return settings.host, settings.port
+
+
+@contextmanager
+def _redis(data: Path, lock: int) -> Iterator[None]:
+    """A Valkey server, unless a Redis is configured."""
+    if "REDIS_URL" in configured_names():
         yield
         return
     with EmbeddedServer(data / "valkey", *DURABLE, inherit=(lock,)) as server:
@@ -110,11 +115,17 @@ def _local_key(file: Path) -> str:
     return file.read_text()
 
 
-def _remember(data: Path) -> None:
+@contextmanager
+def _remembered(data: Path) -> Iterator[None]:
+    """Lets the other commands know what runs here."""
     names = ("JOBSITEON_API_KEY", "REDIS_URL", "JOBHOOK_REQUIRE_HTTPS", "JOBHOOK_PORT")
-    file = data / "dev.env"
+    file = data / ENV_FILE_NAME
     file.touch(mode=0o600)
     file.write_text("".join(f"{name}={os.environ[name]}\n" for name in names if name in os.environ))
+    try:
+        yield
+    finally:
+        file.unlink(missing_ok=True)
 
 
 class _Processes:
@@ -123,76 +134,114 @@ class _Processes:
     def __init__(self) -> None:
         self._running: list[subprocess.Popen[bytes]] = []
 
-    def __enter__(self) -> "_Processes":
-        for module in (("app", "serve"), ("workers",)):
-            command = [sys.executable, "-m", *module]
-            self._running.append(subprocess.Popen(command, start_new_session=True))  # noqa: S603 - our own modules
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Starts both."""
+        for module in (("app", "serve"), ("workers",)):
+            command = [sys.executable, "-m", *module]
+            self._running.append(subprocess.Popen(command, start_new_session=True))  # noqa: S603 - our own modules
+
+    def stop(self) -> None:
+        """Lets both finish what they have in hand; a Ctrl-C meanwhile does not."""
         for process in self._running:
             process.terminate()
         deadline = monotonic() + STOP_SECONDS
-        for process in self._running:
-            try:
+        try:
+            for process in self._running:
                 process.wait(max(0.0, deadline - monotonic()))
-            except subprocess.TimeoutExpired:
-                process.kill()
+        except subprocess.TimeoutExpired:
+            pass
+        finally:
+            for process in self._running:
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
-        self._running.clear()
+            self._running.clear()
 
     def restart(self) -> None:
-        """Stops both in good order and starts them with the code as it is now."""
-        self.__exit__()
-        self.__enter__()
+        """Starts both with the code as it is now."""
+        self.stop()
+        self.start()
 
-    def check(self) -> None:
-        """Raises ConfigError if one of them has ended: it has said why."""
-        if any(process.poll() is not None for process in self._running):
-            raise ConfigError("A process ended: see above.")
+    @property
+    def complete(self) -> bool:
+        """Whether both are running. One that is not has said why."""
+        return all(process.poll() is None for process in self._running)
 
 
 def _wait_until_ready(url: str, processes: _Processes) -> None:
     deadline = monotonic() + START_SECONDS
-    while monotonic() < deadline:
-        processes.check()
-        try:
-            if httpx.get(f"{url}/readyz").json() == {"status": "ready", "problems": []}:
-                return
-        except (httpx.HTTPError, ValueError):
-            pass
-        sleep(_POLL_SECONDS)
-    raise ConfigError(f"{url}/readyz does not get ready: see `jobhook doctor`.")
+    with httpx.Client(base_url=url) as client:
+        while not _ready(client):
+            if not processes.complete:
+                raise ConfigError(_ENDED)
+            if monotonic() > deadline:
+                raise ConfigError(f"{url}/readyz does not get ready. See: {program()} doctor")
+            sleep(_POLL_SECONDS)
 
 
-def _deliver_sample(url: str) -> None:
-    settings = load_settings()
-    answer, ms = deliver(url, sample(), settings)
+def _ready(client: httpx.Client) -> bool:
+    try:
+        answer = client.get("/readyz")
+        return answer.is_success and all(problem["check"] != "workers" for problem in answer.json()["problems"])
+    except (httpx.HTTPError, ValueError):
+        return False
+
+
+def _deliver_sample(url: str, settings: Settings) -> None:
+    (answer, ms), *_ = deliver(url, sample(), settings)
+    console.print("  " + summary(answer, ms))
     if not answer.is_success:
-        raise ConfigError(f"The sample delivery got {answer.status_code}: {answer.text}")
-    console.print(f"  POST {url}  [green]{answer.status_code}[/] in {ms} ms\n")
-    record = _wait_until_done(Inbox(connect(settings), settings), answer.json()["id"])
+        raise ConfigError("The sample delivery was refused.")
+    record = _wait_until_tried(Inbox(connect(settings), settings), answer.json()["id"])
+    console.print()
     for line in life(record):
-        console.print("  " + line, soft_wrap=True)
+        console.print("  " + line)
 
 
-def _wait_until_done(inbox: Inbox, id: str) -> Record:
+def _wait_until_tried(inbox: Inbox, id: str) -> Record:
     deadline = monotonic() + START_SECONDS
-    while (record := inbox.get(id)).state != "done" and monotonic() < deadline:
+    while (record := inbox.get(id)).state in {"queued", "running"} and monotonic() < deadline:
         sleep(_POLL_SECONDS)
     return record
 
 
-def _watch(processes: _Processes, *, reload: bool) -> None:
-    if not reload:
-        threading.Event().wait()
-    from watchfiles import PythonFilter, watch  # noqa: PLC0415 - in the dev extra only
+def _say_what_to_do() -> None:
+    console.print(
+        f"\nSend another:  [bold]{program()} send job.created[/]\nLook at all:   [bold]{program()} events[/]",
+    )
+    if Path(_EXAMPLE).is_file():
+        console.print(f"Edit first:    [bold]{_EXAMPLE}[/] (the workers restart by themselves)")
+    console.print("Stop:          Ctrl-C\n")
 
+
+def _watch(processes: _Processes, *, reload: bool) -> None:
+    """Until a Ctrl-C; without reload, or until a process ends."""
+    if not reload:
+        while processes.complete:
+            sleep(_CHECK_SECONDS)
+        raise ConfigError(_ENDED)
     folders = [folder for folder in ("app", "workers") if Path(folder).is_dir()] or ["."]
-    for changes in watch(*folders, watch_filter=PythonFilter(), rust_timeout=_WATCH_MS, yield_on_timeout=True):
+    was_complete = True
+    for changes in _changes(folders):
         if changes:
             names = ", ".join(sorted({Path(path).name for _, path in changes}))
             console.print(f"[bold]{names} changed[/]: restarting")
             processes.restart()
-        else:
-            processes.check()
+        elif was_complete and not processes.complete:
+            console.print(f"[red]{_ENDED}[/] It starts again when a file changes.")
+        was_complete = processes.complete
+
+
+def _changes(folders: list[str]) -> "Iterator[set[FileChange]]":
+    """The Python files changed, twice a second; often none."""
+    try:
+        from watchfiles import PythonFilter, watch  # noqa: PLC0415 - in the dev extra only
+    except ImportError:
+        raise ConfigError("Reloading needs watchfiles: pip install 'jobhook[dev]', or use --no-reload.") from None
+    return watch(*folders, watch_filter=PythonFilter(), rust_timeout=_WATCH_MS, yield_on_timeout=True)

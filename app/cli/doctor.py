@@ -6,7 +6,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from app.cli.output import LEVEL_STYLES, console, print_json
+from app.cli.output import LEVEL_STYLES, print_json, print_table
 from app.config import Settings, load_settings, settings_rows, settings_table
 from app.errors import ConfigError
 from app.health import Check, check
@@ -22,8 +22,9 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
         table = Table(box=None, pad_edge=False, show_header=False)
         for finding in findings:
             level = f"[{LEVEL_STYLES[finding.level]}]{finding.level}[/]"
-            table.add_row(level, finding.name, escape(finding.finding), escape(finding.remedy or ""))
-        console.print(table)
+            remedy = f"\n[dim]{escape(finding.remedy)}[/]" if finding.remedy else ""
+            table.add_row(level, finding.name, escape(finding.finding) + remedy)
+        print_table(table)
     if any(finding.level == "fail" for finding in findings):
         raise typer.Exit(1)
 
@@ -38,10 +39,10 @@ def settings(
     current = load_settings()
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("variable", "value", "meaning"):
-        table.add_column(column)
+        table.add_column(column, no_wrap=column == "variable")
     for row in settings_rows(current):
         table.add_row(*(escape(cell) for cell in row))
-    console.print(table)
+    print_table(table)
 
 
 def _findings() -> list[Check]:

@@ -1,17 +1,26 @@
 """How the commands speak: tables and colours on a terminal, JSON for scripts, errors on stderr."""
 
+import shutil
 import sys
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, NoReturn
 
 import orjson
 from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
-console = Console(highlight=False)
-errors = Console(stderr=True, highlight=False)
+# A line stays a line: a terminal wraps it by itself, and everything else wants it whole.
+console = Console(soft_wrap=True, highlight=False, emoji=False)
+errors = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
 
 STATE_STYLES = {"queued": "cyan", "running": "blue", "retrying": "yellow", "done": "green", "dead": "red"}
 LEVEL_STYLES = {"ok": "green", "warn": "yellow", "fail": "red"}
+SHORT_ID_LENGTH = 12
+"""Digits of an id that tell one event from another, for people."""
+_UNBOUNDED = 1000
+"""Columns of what is not a terminal: there a row is a line, so that grep and awk work."""
 
 
 def fail(message: str, code: int) -> NoReturn:
@@ -23,6 +32,27 @@ def fail(message: str, code: int) -> NoReturn:
 def print_json(value: Any) -> None:
     """One JSON document on standard output."""
     sys.stdout.write(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode() + "\n")
+
+
+def print_table(table: Table) -> None:
+    """A table: fitted to the terminal, at its full width elsewhere."""
+    target = console if console.is_terminal else Console(width=_UNBOUNDED, highlight=False, emoji=False)
+    target.print(table, soft_wrap=False)
+
+
+def plain(text: str) -> str:
+    """A text of unknown origin: no markup, and nothing that a terminal would obey."""
+    return escape("".join(c if c.isprintable() or c in "\n\t" else f"\\x{ord(c):02x}" for c in text))
+
+
+def program() -> str:
+    """How this program is called from here, for hints that can be pasted."""
+    called = Path(sys.argv[0])
+    if called.name == "__main__.py":
+        return "python -m app"
+    if shutil.which(called.name) == str(called):
+        return called.name
+    return str(called.relative_to(Path.cwd()) if called.is_relative_to(Path.cwd()) else called)
 
 
 def iso(seconds: float | None) -> str | None:
@@ -39,4 +69,5 @@ def local(seconds: float) -> str:
 
 def precise(seconds: float) -> str:
     """A time for people: local, to the millisecond."""
-    return local(seconds) + f".{round(seconds * 1000) % 1000:03d}"
+    milliseconds = round(seconds * 1000)
+    return f"{local(milliseconds // 1000)}.{milliseconds % 1000:03d}"

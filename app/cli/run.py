@@ -4,6 +4,8 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from tempfile import TemporaryDirectory
 from typing import Annotated
 
@@ -36,14 +38,14 @@ def serve(
     refuse_used_port(host, port)
     # uvicorn ends itself with the signal it was stopped by; a service manager wants to see a 0.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    with TemporaryDirectory(prefix="jobhook-metrics-") as folder:
-        os.environ[MULTIPROCESS_DIR] = folder
+    processes = processes or settings.processes
+    with _shared_metrics(processes):
         uvicorn.run(
             "app.main:create_app",
             factory=True,
             host=host,
             port=port,
-            workers=processes or settings.processes,
+            workers=processes,
             log_config=None,
             access_log=False,  # there is a line of ours for each delivery
             proxy_headers=False,  # app/guards.py decides whom to believe
@@ -52,6 +54,17 @@ def serve(
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         )
+
+
+@contextmanager
+def _shared_metrics(processes: int) -> Iterator[None]:
+    """Several processes add up their metrics in files."""
+    if processes == 1:
+        yield
+        return
+    with TemporaryDirectory(prefix="jobhook-metrics-") as folder:
+        os.environ[MULTIPROCESS_DIR] = folder
+        yield
 
 
 def work(

@@ -1,5 +1,6 @@
 """`jobhook send`: delivers an event as JobsiteOn would."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from time import perf_counter
 from typing import Annotated
@@ -7,7 +8,7 @@ from typing import Annotated
 import httpx
 import typer
 
-from app.cli.output import console, fail, print_json
+from app.cli.output import SHORT_ID_LENGTH, console, fail, plain, print_json, program
 from app.config import Settings, load_settings
 from app.receiver import PATH
 from app.samples import DEFAULT_TYPE, sample
@@ -15,6 +16,8 @@ from app.signature import HEADER, sign
 
 SENDER_TIMEOUT_SECONDS = 5.0
 """How long JobsiteOn waits for its 200."""
+_SHOWN_LENGTH = 200
+"""Characters shown of an answer that is not Jobhook's."""
 
 
 def send(
@@ -28,30 +31,52 @@ def send(
     """Sign an event as JobsiteOn does, and deliver it."""
     settings = load_settings()
     body = _read(file) if file else sample(type)
-    target = url or f"http://{settings.host}:{settings.port}{PATH}"
-    answers = [deliver(target, body, settings, bad_signature=bad_signature) for _ in range(repeat)]
+    target = url or local_url(settings) + PATH
+    answers = []
+    for answer, ms in deliver(target, body, settings, repeat=repeat, bad_signature=bad_signature):
+        answers.append((answer, ms))
+        if not as_json:
+            console.print(summary(answer, ms))
     if as_json:
-        print_json([{"status": a.status_code, "ms": ms, "answer": _json(a)} for a, ms in answers])
-    else:
-        for answer, ms in answers:
-            style = "green" if answer.is_success else "red"
-            console.print(f"[{style}]{answer.status_code}[/] in {ms} ms  ", end="")
-            console.print(answer.text, markup=False)
+        print_json([{"status": a.status_code, "ms": ms, "answer": _content(a)} for a, ms in answers])
+    elif id := _receipt(answer).get("id"):
+        console.print(f"[dim]Follow it: {program()} event {str(id)[:SHORT_ID_LENGTH]}[/]")
     if not all(answer.is_success for answer, _ in answers):
         raise typer.Exit(1)
 
 
-def deliver(url: str, body: bytes, settings: Settings, *, bad_signature: bool = False) -> tuple[httpx.Response, float]:
-    """The answer to one delivery, and the milliseconds it took."""
+def deliver(
+    url: str, body: bytes, settings: Settings, *, repeat: int = 1, bad_signature: bool = False
+) -> Iterator[tuple[httpx.Response, float]]:
+    """The answer to each delivery, and the milliseconds it took."""
     key = b"not the key of anybody" if bad_signature else settings.signing_keys[0]
     signature = sign(key, body, settings.signature_algorithm, settings.signature_encoding)
     headers = {HEADER.decode(): signature, "content-type": "application/json", "user-agent": "jobhook-send"}
-    begun = perf_counter()
-    try:
-        answer = httpx.post(url, content=body, headers=headers, timeout=SENDER_TIMEOUT_SECONDS)
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        fail(f"{url} does not answer ({type(error).__name__}). Is `jobhook serve` or `jobhook dev` running?", 1)
-    return answer, round((perf_counter() - begun) * 1000, 1)
+    with httpx.Client(headers=headers, timeout=SENDER_TIMEOUT_SECONDS) as client:
+        for _ in range(repeat):
+            begun = perf_counter()
+            try:
+                answer = client.post(url, content=body)
+            except (httpx.HTTPError, httpx.InvalidURL) as error:
+                fail(f"{url} does not answer ({type(error).__name__}). Is `jobhook serve` or `jobhook dev` running?", 1)
+            yield answer, round((perf_counter() - begun) * 1000, 1)
+
+
+def summary(answer: httpx.Response, ms: float) -> str:
+    """An answer in a line, with rich's markup."""
+    receipt = _receipt(answer)
+    if receipt.keys() >= {"status", "id"}:
+        said = f"{receipt['status']:<9}  {receipt['id']}"
+    else:
+        said = str(receipt.get("title") or answer.text[:_SHOWN_LENGTH])
+    style = "green" if answer.is_success else "red"
+    return f"[{style}]{answer.status_code}[/]  {plain(said)}  [dim]{ms} ms[/]"
+
+
+def local_url(settings: Settings) -> str:
+    """Where the receiver with these settings is reached from this machine."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104 - "everywhere"
+    return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
 
 
 def _read(file: Path) -> bytes:
@@ -61,8 +86,13 @@ def _read(file: Path) -> bytes:
         fail(f"{file}: {error.strerror}", 2)
 
 
-def _json(answer: httpx.Response) -> object:
+def _content(answer: httpx.Response) -> object:
     try:
         return answer.json()
     except ValueError:
         return answer.text
+
+
+def _receipt(answer: httpx.Response) -> dict[str, object]:
+    content = _content(answer)
+    return content if isinstance(content, dict) else {}
