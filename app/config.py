@@ -13,6 +13,7 @@ from dotenv import dotenv_values
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticUndefined
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from redis.connection import parse_url
 
 from app.errors import ConfigError
 from app.signature import Algorithm, Encoding
@@ -196,6 +197,10 @@ class Settings(BaseSettings):
     def _redis_scheme(cls, value: str) -> str:
         if not value.startswith(("redis://", "rediss://", "unix://")):
             raise ValueError("must begin with redis://, rediss:// or unix://")
+        try:
+            parse_url(value)  # type: ignore[no-untyped-call]
+        except ValueError:  # whose message may quote the password
+            raise ValueError("cannot be read: a password with / or @ in it has to be percent-encoded") from None
         return value
 
     @model_validator(mode="after")

@@ -111,6 +111,11 @@ def identify(body: bytes, event_id: str | None) -> Identity:
     )
 
 
+def subject(type: str) -> str:
+    """What events of a type are about: `invoice` for `invoice.paid`."""
+    return re.split(r"[._:/ ]", type.casefold(), maxsplit=1)[0]
+
+
 def data_of(payload: Any) -> Any:
     """The business object of a payload: what is nested under `data` and the like, else the payload itself."""
     if isinstance(payload, dict):
@@ -161,8 +166,8 @@ def _is_envelope(payload: Mapping[str, Any]) -> bool:
 
 @lru_cache(_TYPES_REMEMBERED)
 def _resource_paths(type_: str) -> tuple[Path, ...]:
-    subject = re.split(r"[._:/ ]", type_.casefold(), maxsplit=1)[0]
-    entities = sorted(ENTITIES, key=lambda entity: entity != subject)  # the one the type names first
+    named = subject(type_)
+    entities = sorted(ENTITIES, key=lambda entity: entity != named)  # the one the type names first
     own = _paths(*(f"{entity}.id" for entity in entities), *(f"data.{entity}_id" for entity in entities))
     return _RESOURCE_PATHS + own
 

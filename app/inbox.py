@@ -19,7 +19,7 @@ from redis.retry import Retry
 from app import jobs, scripts
 from app.config import Settings
 from app.errors import EventNotFound
-from app.event import ID_LENGTH, data_of, parse
+from app.event import ID_LENGTH, data_of, parse, subject
 from app.scripts import Script
 
 PREFIX = "jobhook:"
@@ -34,6 +34,8 @@ SWEEP_PATIENCE_MS = 5000
 """How long a stock RQ worker may hold a popped job before it begins."""
 SWEEP_MOST = 1000
 """Events of each kind per sweep: about 20 ms of the server's time."""
+LONGEST_TURN_WAIT_MS = 60_000
+"""After which an event that waits for its turn looks for itself."""
 SOCKET_TIMEOUT_SECONDS = 5.0
 
 State = Literal["queued", "running", "retrying", "done", "dead"]
@@ -100,6 +102,17 @@ class Record:
         """The event's type, `unknown` if its payload names none."""
         return str(self.meta["type"])
 
+    @property
+    def resource(self) -> str | None:
+        """What the event is about, such as `invoice/inv_1`; None if that could not be told."""
+        id = self.meta.get("resource")
+        return f"{subject(self.type)}/{id}" if id else None
+
+    @property
+    def occurred_at(self) -> float | None:
+        """When it happened, as far as the payload says; seconds since 1970."""
+        return cast(float | None, self.meta.get("occurred_at"))
+
     @cached_property
     def payload(self) -> Any:
         """The whole JSON value of the body; None if it is not JSON."""
@@ -123,6 +136,11 @@ class Ended:
     delay: float = 0.0
     """Seconds until the next attempt, for the outcome `retry`."""
     unhandled: bool = False
+    uncounted: bool = False
+    """Whether this attempt does not use up one of those allowed."""
+    resource: str = ""
+    """What the event is about, if its being done makes older events superseded."""
+    occurred_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +225,8 @@ class Inbox:
         arguments: list[Any] = [worker, lease_ms, self._retention, want]
         if ended:
             arguments += (ended.id, ended.token, ended.outcome, int(ended.delay * 1000), ended.attempt)
-            arguments.append("1" if ended.unhandled else "")
+            arguments += ("1" if ended.unhandled else "", "1" if ended.uncounted else "")
+            arguments += (ended.resource, ended.occurred_at)
         code, taken = self._run(scripts.WORK, *arguments)
         recorded = None if code < 0 else bool(code)
         if taken == b"suspended":
@@ -220,6 +239,14 @@ class Inbox:
     def record_step(self, id: str, token: int, step: str, result: bytes) -> bool:
         """Records a finished step; False if the attempt is no longer the current one."""
         return bool(self._run(scripts.STEP, id, token, step, result))
+
+    def take_turn(self, id: str, token: int, resource: str) -> bool:
+        """Makes it a running event's turn for its resource; False if it now waits in line, given back."""
+        return bool(self._run(scripts.TURN, id, token, resource, LONGEST_TURN_WAIT_MS))
+
+    def latest(self, resource: str) -> float:
+        """When the newest event done of a resource occurred, in seconds since 1970; 0 if none is known."""
+        return float(cast(bytes | None, self.redis.get(f"{PREFIX}latest:{resource}")) or 0)
 
     def sweep(self) -> Sweep | None:
         """Puts everything due, expired or lost back in line; None if somebody has just done so."""
@@ -267,8 +294,10 @@ class Inbox:
             for state in STATES
             for id, _ in self.redis.zscan_iter(PREFIX + state, match=prefix + "*", count=1000)
         }
-        if len(matches) != 1:
-            raise EventNotFound(f"{len(matches) or 'No'} events begin with {prefix!r}; give more of the id.")
+        if not matches:
+            raise EventNotFound(f"No event begins with {prefix!r}.")
+        if len(matches) > 1:
+            raise EventNotFound(f"{len(matches)} events begin with {prefix!r}: give more of the id.")
         return min(matches)
 
     def newest(self, states: Iterable[str] = STATES, page: int = 50) -> Iterator[Record]:

@@ -288,7 +288,7 @@ def test_a_replay_brings_a_retry_forward_and_leaves_the_rest_alone(inbox: Inbox,
 def test_records_are_found_by_the_first_digits(inbox: Inbox, accept: Callable[..., str]) -> None:
     id = accept()
     assert inbox.find(id[:6]) == inbox.find(id) == id
-    with pytest.raises(EventNotFound, match="No events"):
+    with pytest.raises(EventNotFound, match="No event begins"):
         inbox.find("zzz")
     accept(b"two")
     with pytest.raises(EventNotFound, match="2 events"):

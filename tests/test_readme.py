@@ -8,7 +8,7 @@ import pytest
 
 from app.cli import app as cli
 from app.config import settings_table
-from app.inbox import Record
+from app.inbox import Inbox, Record
 from app.samples import sample
 from tests.support.stack import ROOT
 from workers.event import Event
@@ -40,7 +40,7 @@ def test_every_promise_has_a_test_that_cites_it() -> None:
         assert re.search(rf"\bP{number}\b", tests), f"P{number}"
 
 
-def test_the_handler_in_the_readme_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_handler_in_the_readme_runs(monkeypatch: pytest.MonkeyPatch, inbox: Inbox) -> None:
     """As it stands there, with the names that it leaves to the reader."""
     (block,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
     monkeypatch.setattr(registry, "handlers", [])
@@ -49,5 +49,6 @@ def test_the_handler_in_the_readme_runs(monkeypatch: pytest.MonkeyPatch) -> None
     names: dict[str, object] = {"__name__": "readme", "ledger_is_closed": lambda: False, "ledger": ledger}
     exec(compile(block, "README.md", "exec"), names)  # noqa: S102 - our own README
     (handler,) = registry.matching("invoice.paid")
-    handler.function(Event(Record(id="an id", state="running", received=0.0, body=sample(), meta={})))
+    record = Record(id="an id", state="running", received=0.0, body=sample(), meta={})
+    handler.function(Event(record, inbox, handler.name))
     assert posted == ["an id"]

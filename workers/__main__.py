@@ -9,4 +9,5 @@ if __name__ == "__main__":
     try:
         main()
     except ConfigError as error:
-        sys.exit(f"jobhook cannot start.\n{error}")
+        sys.stderr.write(f"{error}\n")
+        sys.exit(2)

@@ -1,17 +1,39 @@
 """The event as a handler sees it."""
 
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
-from app.inbox import Record
+import orjson
+
+from app.errors import JobhookError
+from app.inbox import Inbox, Record
+from workers.retry import Permanent
+from workers.steps import Step, running
+
+T = TypeVar("T")
+
+MAX_RESULT_BYTES = 64 * 1024
+"""Of a step's result, as JSON. It is kept in Redis for as long as the event."""
+
+
+class LeaseLost(JobhookError):
+    """The attempt is no longer the current one: another worker has the event. Nothing more is recorded."""
+
+
+class BadResult(Permanent):
+    """A step has run, but its result cannot be recorded; running it again would repeat its effect."""
 
 
 class Event:
-    """One JobsiteOn event. Nothing in it can be changed."""
+    """One JobsiteOn event, for one handler. Nothing in it can be changed."""
 
-    def __init__(self, record: Record) -> None:
+    def __init__(self, record: Record, inbox: Inbox, handler: str) -> None:
         self._record = record
+        self._inbox = inbox
+        self._handler = handler
+        self._finished = dict(record.steps)
 
     @property
     def id(self) -> str:
@@ -40,8 +62,8 @@ class Event:
 
     @property
     def resource(self) -> str | None:
-        """The id of the contact, job, invoice, … that the event is about, if it could be told."""
-        return self._record.meta.get("resource")
+        """What the event is about, such as `invoice/inv_1`, if it could be told."""
+        return self._record.resource
 
     @cached_property
     def received_at(self) -> datetime:
@@ -51,8 +73,18 @@ class Event:
     @cached_property
     def occurred_at(self) -> datetime | None:
         """When it happened, as far as the payload says."""
-        seconds = self._record.meta.get("occurred_at")
+        seconds = self._record.occurred_at
         return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+
+    @property
+    def superseded(self) -> bool:
+        """Whether a newer event of the same resource has been done already, judged by `occurred_at`.
+
+        False where resource or time are not known. Webhooks come out of order: a handler that copies
+        a state skips what is superseded, one that books each change does not.
+        """
+        resource, occurred = self._record.resource, self._record.occurred_at
+        return bool(resource and occurred and self._inbox.latest(resource) > occurred)
 
     @property
     def attempt(self) -> int:
@@ -63,6 +95,43 @@ class Event:
     def is_conflict(self) -> bool:
         """Whether another event has come under the same id with other bytes."""
         return self._record.conflict_of is not None
+
+    def once(self, name: str, function: Callable[[str], T]) -> T:
+        """The result of `function(idempotency_key)`, which is run only if it has not finished before (P5).
+
+        The result is kept as JSON, so what is returned is what JSON makes of it. A process killed
+        inside the function has it run once more, with the same key: pass the key on.
+
+        Raises:
+            LeaseLost: the result came too late to be recorded.
+            BadResult: the result is not JSON, or too large.
+        """
+        if (step := self._step(name)) in self._finished:
+            return self._finished[step]  # type: ignore[no-any-return]
+        with running(Step(self.id, step)) as current:
+            return self._finish(step, function(current.key))
+
+    async def once_async(self, name: str, function: Callable[[str], Awaitable[T]]) -> T:
+        """The same for a function that has to be awaited."""
+        if (step := self._step(name)) in self._finished:
+            return self._finished[step]  # type: ignore[no-any-return]
+        with running(Step(self.id, step)) as current:
+            return self._finish(step, await function(current.key))
+
+    def _step(self, name: str) -> str:
+        return f"{self._handler} / {name}"
+
+    def _finish(self, step: str, result: T) -> T:
+        try:
+            stored = orjson.dumps(result)
+        except TypeError as error:
+            raise BadResult(f"The result of step {step!r} is not JSON: {error}") from None
+        if len(stored) > MAX_RESULT_BYTES:
+            raise BadResult(f"The result of step {step!r} is over {MAX_RESULT_BYTES} bytes of JSON.")
+        if not self._inbox.record_step(self.id, self._record.token, step, stored):
+            raise LeaseLost(f"Another worker has event {self.id} by now.")
+        self._finished[step] = orjson.loads(stored)
+        return self._finished[step]  # type: ignore[no-any-return]
 
     def __repr__(self) -> str:
         return f"<Event {self.id} {self.type}>"  # no payload: it ends up in logs

@@ -2,12 +2,14 @@
 
 import asyncio
 import inspect
+import logging
 import os
 import signal
 import socket
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import copy_context
 from functools import cache
 from time import monotonic
 from types import FrameType
@@ -21,7 +23,9 @@ from app.errors import describe
 from app.inbox import Ended, Inbox, Outcome, Record, connect
 from workers.event import Event
 from workers.registry import Handler, Registry, load
+from workers.resources import Resources
 from workers.retry import Permanent, RetryAfter, wait
+from workers.steps import Step, running
 
 INSIST_SECONDS = 1.0
 """How often the timeout strikes again, should a handler swallow even that."""
@@ -44,12 +48,18 @@ class Processor:
         self._registry = registry
         self._timeout = inbox.settings.handler_timeout
         self._max_attempts = inbox.settings.max_attempts
+        self._resources = Resources(inbox)
         self._runner: asyncio.Runner | None = None
 
-    def process(self, record: Record) -> Ended:
-        """Runs what is left to run of an event's handlers. Never raises what a handler raised."""
-        begun = monotonic()
+    def process(self, record: Record) -> Ended | None:
+        """Runs what is left to run of an event's handlers. Never raises what a handler raised.
+
+        None if the event has to wait for its turn: it is given back already.
+        """
         handlers = self._registry.matching(record.type)
+        if not self._take_turn(record, handlers):
+            return None
+        begun = monotonic()
         error: BaseException | None = None
         try:
             with _time_limit(self._timeout):
@@ -57,27 +67,18 @@ class Processor:
         except HandlerTimeout as timeout:
             error = timeout
         outcome, delay = self._outcome(record.attempt, error)
-        ended = Ended(
+        _log(record, outcome, delay, monotonic() - begun, error, len(handlers))
+        return Ended(
             id=record.id,
             token=record.token,
             outcome=outcome,
             attempt=_history(record, outcome, monotonic() - begun, error),
             delay=delay,
             unhandled=not handlers,
+            uncounted=isinstance(error, RetryAfter) and not error.counts,
+            resource=(record.resource or "") if record.occurred_at else "",
+            occurred_at=record.occurred_at or 0.0,
         )
-        log.log(
-            _LEVELS[outcome],
-            "attempt",
-            outcome=outcome,
-            id=record.id,
-            type=record.type,
-            attempt=record.attempt,
-            handlers=len(handlers),
-            ms=round((monotonic() - begun) * 1000, 1),
-            **({"retry_in_s": round(delay, 1)} if outcome == "retry" else {}),
-            **(describe(error) if error else {}),
-        )
-        return ended
 
     def close(self) -> None:
         """Ends the event loop of async handlers, if there was any."""
@@ -85,15 +86,22 @@ class Processor:
             self._runner.close()
             self._runner = None
 
+    def _take_turn(self, record: Record, handlers: list[Handler]) -> bool:
+        if not record.resource or not any(handler.one_at_a_time for handler in handlers):
+            return True
+        if self._inbox.take_turn(record.id, record.token, record.resource):
+            return True
+        log.debug("waits for its turn", id=record.id, type=record.type)
+        return False
+
     def _run(self, record: Record, handlers: list[Handler]) -> BaseException | None:
         """The first error, after every handler has had its turn."""
         finished = {name for name, _ in record.steps}
         left = [handler for handler in handlers if _step(handler) not in finished]
         first_error: BaseException | None = None
-        event = Event(record)
         for handler in left:
             try:
-                self._call(handler, event)
+                self._call(handler, Event(record, self._inbox, handler.name))
             except HandlerTimeout:
                 raise
             except BaseException as error:  # noqa: BLE001 - a handler's sys.exit() is its failure, not ours
@@ -105,33 +113,56 @@ class Processor:
         return first_error
 
     def _call(self, handler: Handler, event: Event) -> None:
-        if not inspect.iscoroutinefunction(handler.function):
-            handler.function(event)
-            return
-        self._runner = self._runner or asyncio.Runner()
-        try:
-            self._runner.run(handler.function(event))
-        except HandlerTimeout:
-            self._runner = None  # its loop was interrupted anywhere: not to be used again
-            raise
+        needs = [self._resources(need) for need in handler.needs]
+        with running(Step(event.id, _step(handler))):
+            if not inspect.iscoroutinefunction(handler.function):
+                handler.function(event, *needs)
+                return
+            self._runner = self._runner or asyncio.Runner()
+            try:
+                self._runner.run(handler.function(event, *needs), context=copy_context())
+            except HandlerTimeout:
+                self._runner = None  # its loop was interrupted anywhere: not to be used again
+                raise
 
     def _outcome(self, attempt: int, error: BaseException | None) -> tuple[Outcome, float]:
         if error is None:
             return "done", 0.0
+        if isinstance(error, RetryAfter) and not error.counts:
+            return "retry", error.seconds
         if isinstance(error, Permanent) or attempt >= self._max_attempts:
             return "dead", 0.0
         return "retry", error.seconds if isinstance(error, RetryAfter) else wait(attempt)
 
 
-_LEVELS = {"done": 20, "retry": 30, "dead": 40}  # logging's INFO, WARNING, ERROR
+_LEVELS = {"done": logging.INFO, "retry": logging.WARNING, "dead": logging.ERROR}
+
+
+def _log(
+    record: Record, outcome: Outcome, delay: float, elapsed: float, error: BaseException | None, handlers: int
+) -> None:
+    more: dict[str, Any] = describe(error) if error else {}
+    if outcome == "retry":
+        more["retry_in_s"] = round(delay, 1)
+    log.log(
+        _LEVELS[outcome],
+        "attempt",
+        outcome=outcome,
+        id=record.id,
+        type=record.type,
+        attempt=record.attempt,
+        handlers=handlers,
+        ms=round(elapsed * 1000, 1),
+        **more,
+    )
 
 
 def process(id: str) -> None:
     """The function of an event's RQ job: for stock RQ workers. Jobhook's own takes a shorter way."""
     processor = _processor()
     turn = processor._inbox.turn(f"{socket.gethostname()}-{os.getpid()}", want=id)
-    if turn.taken:
-        processor._inbox.turn("", processor.process(turn.taken), want="")
+    if turn.taken and (ended := processor.process(turn.taken)):
+        processor._inbox.turn("", ended, want="")
 
 
 @cache

@@ -61,7 +61,7 @@ class JobhookWorker(SimpleWorker):
         kwargs["serializer"] = JSONSerializer
         super().__init__(*args, **kwargs)
         self._inbox = Inbox(self.connection, settings or load_settings())
-        self._deadline: Deadline = deadline or RawValue("d", 0.0)
+        self._deadline: Deadline = RawValue("d", 0.0) if deadline is None else deadline  # it is falsy
         self._supervisor = os.getppid()
         self._ended: Ended | None = None
         self._beaten = -BEAT_SECONDS
@@ -99,9 +99,9 @@ class JobhookWorker(SimpleWorker):
         self._deadline.value = monotonic() + self._inbox.settings.handler_timeout + LEASE_MARGIN_SECONDS / 2
         self._ended = self._processor.process(job)
         self._deadline.value = 0.0
-        if self._ended.outcome == "done":
+        if self._ended and self._ended.outcome == "done":
             self.successful_job_count += 1
-        else:
+        elif self._ended:
             self.failed_job_count += 1
         if self._should_stop():
             self._turn(want="")

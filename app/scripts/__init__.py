@@ -27,6 +27,7 @@ def _load(name: str) -> Script:
 ACCEPT = _load("accept")
 WORK = _load("work")
 STEP = _load("step")
+TURN = _load("turn")
 SWEEP = _load("sweep")
 RELEASE = _load("release")
 REPLAY = _load("replay")

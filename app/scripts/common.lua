@@ -8,6 +8,10 @@
 --   jobhook:retrying     zset    by time due
 --   jobhook:done         zset    by time ended
 --   jobhook:dead         zset    by time ended
+--   jobhook:latest:<res> string  when the newest event done of a resource occurred
+--   jobhook:turn:<res>   string  the event whose turn it is, where a resource's events run one at a time
+--   jobhook:line:<res>   zset    the events that wait for their turn, by time received
+--   jobhook:job          string  template of an RQ job, for the turns passed on here
 --   jobhook:counts       hash    counters since ever
 --   jobhook:swept        string  time of the last sweep
 --
@@ -72,6 +76,26 @@ local function retry(id, delay)
   redis.call('ZADD', P .. 'retrying', NOW + delay, id)
 end
 
+-- At the end of an attempt: gives the turn to the event that has waited longest for it.
+local function pass_turn(id)
+  local resource = redis.call('HGET', event_key(id), 'turn')
+  if not resource then return end
+  redis.call('HDEL', event_key(id), 'turn')
+  local turn, line, job = P .. 'turn:' .. resource, P .. 'line:' .. resource, redis.call('GET', P .. 'job')
+  if redis.call('GET', turn) ~= id then return end
+  redis.call('DEL', turn)
+  local waiting = redis.call('ZPOPMIN', line)[1]
+  while waiting and job do
+    local state = redis.call('HGET', event_key(waiting), 'state')
+    if state == 'retrying' then requeue(waiting, cjson.decode(job), 'retrying') end
+    if state == 'retrying' or state == 'queued' then
+      redis.call('SET', turn, waiting)
+      return
+    end
+    waiting = redis.call('ZPOPMIN', line)[1]
+  end
+end
+
 -- Starts an attempt: a lease with a new fencing token. Returns the record, or nil if it is not queued.
 local function lease(id, worker, length)
   local key = event_key(id)
@@ -95,6 +119,7 @@ local function crash(id, message, max_attempts, retention)
     attempt = attempt, started = tonumber(record[3]), ended = NOW, worker = record[4],
     outcome = 'crashed', error = { type = 'WorkerDied', message = message } }))
   count('attempts:crashed')
+  pass_turn(id)
   if attempt >= max_attempts then
     close(id, 'dead', retention)
     count('events:dead')

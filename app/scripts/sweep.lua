@@ -11,6 +11,7 @@ local max_attempts, retention = tonumber(ARGV[5]), tonumber(ARGV[6])
 local since = NOW - tonumber(redis.call('GET', P .. 'swept') or 0)
 if since >= 0 and since < interval then return {} end  -- negative: the clock was set back
 redis.call('SET', P .. 'swept', NOW)
+redis.call('SET', P .. 'job', ARGV[1])
 
 local function until_(zset, limit) return redis.call('ZRANGE', P .. zset, '-inf', limit, 'BYSCORE', 'LIMIT', 0, most) end
 

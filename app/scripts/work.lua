@@ -2,14 +2,20 @@
 -- One round trip of a worker: ends the attempt in hand, if there is one, and starts the next.
 --
 -- ARGV  worker, lease (ms), retention (s), want: 'next' | an event id | ''
---       and to end an attempt: id, token, outcome: 'done' | 'retry' | 'dead', delay (ms), attempt (JSON), unhandled: '1' | ''
+--       and to end an attempt: id, token, outcome: 'done' | 'retry' | 'dead', delay (ms), attempt (JSON),
+--       unhandled: '1' | '', uncounted: '1' | '', resource, occurred at (s)
 -- Returns {ended, next}
 --   ended  1: recorded; 0: the token is no longer current, so nothing was changed; -1: there was none to end
 --   next   the event's id and its record | 'suspended' | false
 
 local worker, length, retention, want = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4]
 
-local function finish(id, token, outcome, delay, attempt, unhandled)
+local function note_latest(resource, occurred)
+  local key = P .. 'latest:' .. resource
+  if occurred > tonumber(redis.call('GET', key) or 0) then redis.call('SET', key, occurred, 'EX', retention) end
+end
+
+local function finish(id, token, outcome, delay, attempt, unhandled, uncounted, resource, occurred)
   local key = event_key(id)
   local record = redis.call('HMGET', key, 'token', 'state', 'attempt:' .. token)
   if record[1] ~= token then return 0 end
@@ -18,9 +24,12 @@ local function finish(id, token, outcome, delay, attempt, unhandled)
   redis.call('HSET', key, 'attempt:' .. token, attempt)
   count('attempts:' .. outcome)
   if unhandled == '1' then count('events:unhandled') end
+  pass_turn(id)
   if outcome == 'retry' then
     retry(id, tonumber(delay))
+    if uncounted == '1' then redis.call('HINCRBY', key, 'attempt', -1) end
   else
+    if outcome == 'done' and resource ~= '' then note_latest(resource, tonumber(occurred)) end
     close(id, outcome, retention)
     count('events:' .. outcome)
   end
@@ -40,7 +49,7 @@ local function next_lease()
 end
 
 local ended, taken = -1, false
-if ARGV[5] then ended = finish(ARGV[5], ARGV[6], ARGV[7], ARGV[8], ARGV[9], ARGV[10]) end
+if ARGV[5] then ended = finish(unpack(ARGV, 5, 13)) end
 if want == 'next' then
   taken = next_lease()
 elseif want ~= '' then

@@ -103,6 +103,17 @@ def segfault(event: Event) -> None:
     ctypes.string_at(0)
 
 
+@on("serial.*", one_at_a_time="resource")
+def watch_for_company(event: Event) -> None:
+    """Notes whether another event of the resource is at work, and how many of any are."""
+    resource = f"busy:{event.resource}"
+    if redis().incr(resource) > 1:
+        redis().incr("overlaps")
+    redis().sadd("together", redis().incr("busy"))
+    redis().decr("busy")
+    redis().decr(resource)
+
+
 @on("test.wait")
 def wait(event: Event) -> None:
     """Goes on when the test says so; the pid tells it whom to kill."""

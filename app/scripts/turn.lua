@@ -1,0 +1,23 @@
+#!lua flags=allow-oom
+-- Takes the turn of a resource for a running event, or has the event wait for it without a worker.
+--
+-- ARGV  id, token, resource, longest wait (ms).  Returns 1: it is its turn; 0: it waits (or the token is stale)
+--
+-- Who has the turn passes it on when its attempt ends. Should that get lost, the longest wait heals it.
+local id, resource = ARGV[1], ARGV[3]
+local key, turn = event_key(id), P .. 'turn:' .. resource
+local record = redis.call('HMGET', key, 'token', 'state', 'received')
+if record[1] ~= ARGV[2] or record[2] ~= 'running' then return 0 end
+
+local holder = redis.call('GET', turn)
+local state = holder and holder ~= id and redis.call('HGET', event_key(holder), 'state')
+if state == 'queued' or state == 'running' then
+  redis.call('ZREM', P .. 'running', id)
+  redis.call('HINCRBY', key, 'attempt', -1)
+  redis.call('ZADD', P .. 'line:' .. resource, record[3], id)
+  retry(id, tonumber(ARGV[4]))
+  return 0
+end
+redis.call('SET', turn, id)
+redis.call('HSET', key, 'turn', resource)
+return 1
