@@ -1,5 +1,7 @@
 """It is an RQ worker: what RQ's users know works; and it loses nothing that RQ's own would."""
 
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -59,6 +61,7 @@ def test_suspended_workers_take_nothing_until_resumed(inbox_only: Stack) -> None
 def test_rqs_shutdown_command_stops_a_worker(inbox_only: Stack) -> None:
     inbox_only.start_workers()
     (before,) = cast(set[bytes], inbox_only.redis.smembers("rq:workers"))
+    wait_until(lambda: inbox_only.redis.hget(before.decode(), "state") == b"idle", "the worker to listen")
     send_shutdown_command(inbox_only.redis, before.decode().removeprefix("rq:worker:"))
     wait_until(lambda: inbox_only.redis.smembers("rq:workers") not in ({before}, set()), "its successor")
 
@@ -124,6 +127,26 @@ def test_a_second_sigterm_ends_the_worker_at_once(inbox_only: Stack) -> None:
     assert supervisor.wait(20) == 0
     assert inbox_only.inbox.get(id).attempts[0]["outcome"] == "crashed"
     assert not Path(f"/proc/{pid}").exists()
+
+
+def test_a_ctrl_c_in_the_terminal_finishes_the_event_in_hand(inbox_only: Stack) -> None:
+    """P2: the terminal sends it to every process of the group."""
+    supervisor = inbox_only.start_workers()
+    (id,) = queue_events(inbox_only, 1, "test.wait")
+    wait_until(lambda: inbox_only.effects(id), "the handler")
+    os.killpg(supervisor.pid, signal.SIGINT)
+    wait_until(lambda: inbox_only.log_lines("supervisor stopping: workers finish what they have in hand"), "the stop")
+    inbox_only.redis.rpush(f"go:{id}", "go")
+    assert supervisor.wait(20) == 0
+    assert [entry["outcome"] for entry in inbox_only.inbox.get(id).attempts] == ["done"]
+
+
+def test_a_stop_that_comes_while_workers_start_is_not_lost(inbox_only: Stack) -> None:
+    """P2: in the moment between a worker's fork and its being ready."""
+    supervisor = inbox_only.start("early", "workers", JOBHOOK_WORKERS="4")
+    wait_until(lambda: children(supervisor.pid), "the first fork")
+    supervisor.terminate()
+    assert supervisor.wait(20) == 0
 
 
 def _worker_of(stack: Stack, id: str) -> str:

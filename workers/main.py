@@ -32,6 +32,8 @@ YOUNG_SECONDS = 5.0
 """A worker that dies younger than this did not die of an event: its successor has to wait."""
 LONGEST_PAUSE_SECONDS = 30.0
 
+_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
 log = structlog.stdlib.get_logger(__name__)
 _fork = multiprocessing.get_context("fork")  # 10 ms a worker, against 500 ms with spawn
 
@@ -44,6 +46,7 @@ class Child:
     process: BaseProcess
     deadline: Deadline
     born: float
+    stops_sent: int = 0
 
 
 class Supervisor:
@@ -54,6 +57,7 @@ class Supervisor:
         self._inbox = Inbox(connect(settings), settings)
         self._children: list[Child] = []
         self._to_release: dict[str, str] = {}
+        self._stops = 0
         self._stopping_since: float | None = None
         self._not_before = 0.0
         self._pause = 0.0
@@ -64,7 +68,7 @@ class Supervisor:
         waker.setblocking(False)
         wake.settimeout(TICK_SECONDS)
         signal.set_wakeup_fd(waker.fileno())  # any signal, a child's death too, ends the wait below
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in _STOP_SIGNALS:
             signal.signal(number, self._stop)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         log.info("supervisor started", workers=self._settings.workers, pid=os.getpid())
@@ -75,7 +79,11 @@ class Supervisor:
 
     def _tick(self) -> bool:
         self._reap()
+        self._pass_on_stops()
         self._kill_overdue()
+        if self._stops and self._stopping_since is None:
+            log.info("supervisor stopping: workers finish what they have in hand")
+            self._stopping_since = monotonic()
         if self._stopping_since is None:
             self._spawn()
         elif not self._children and not self._to_release:
@@ -93,11 +101,14 @@ class Supervisor:
     def _spawn(self) -> None:
         if monotonic() < self._not_before:
             return
-        while len(self._children) < self._settings.workers:
+        while len(self._children) < self._settings.workers and not self._stops:
             name = f"{socket.gethostname()}-{uuid4().hex[:12]}"
             deadline: Deadline = RawValue("d", 0.0)
             process = _fork.Process(target=_work, args=(self._settings, name, deadline), name=f"jobhook worker {name}")
+            # A signal that comes before the child is ready must neither get lost nor run our handler in it.
+            signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
             process.start()
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
             self._children.append(Child(name, process, deadline, monotonic()))
 
     def _reap(self) -> None:
@@ -122,18 +133,21 @@ class Supervisor:
                 log.error("worker killed: it did not end its handler", worker=child.name)
                 child.process.kill()
 
+    def _pass_on_stops(self) -> None:
+        """One SIGTERM for each that came: on the second, a worker ends at once."""
+        for child in self._children:
+            if child.stops_sent < self._stops:
+                child.stops_sent += 1
+                child.process.terminate()
+
     def _release(self) -> None:
         for name, reason in list(self._to_release.items()):
             self._inbox.release(name, reason)
             del self._to_release[name]
 
     def _stop(self, number: int, _: FrameType | None) -> None:
-        if self._stopping_since is None:
-            log.info("supervisor stopping: workers finish what they have in hand")
-            self._stopping_since = monotonic()
-        for child in self._children:
-            if child.process.pid:
-                os.kill(child.process.pid, signal.SIGTERM)
+        # No more than this: it may have come in the middle of anything.
+        self._stops += 1
 
 
 def _reason(code: int | None) -> str:
@@ -143,8 +157,11 @@ def _reason(code: int | None) -> str:
 
 
 def _work(settings: Settings, name: str, deadline: Deadline) -> None:
+    os.setpgrp()  # a Ctrl-C reaches the supervisor only, which passes it on as one SIGTERM
     signal.set_wakeup_fd(-1)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    for number in (*_STOP_SIGNALS, signal.SIGCHLD):
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
     worker = JobhookWorker(
         [jobs.QUEUE], name=name, connection=connect(settings, retries=0), settings=settings, deadline=deadline
     )
