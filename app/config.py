@@ -37,6 +37,9 @@ _PLACEHOLDER = re.compile(
 )
 _PASSWORD = re.compile(r"(?<=//)[^/]*(?=@)|(?<=password=)[^&]*")
 """In a URL."""
+_API_URL = re.compile(r"https?://(?:[\w.-]+|\[[0-9a-f:.]+\])(?::\d{1,5})?(?:/[\w.~-]+)*/?", re.ASCII)
+_LOOPBACK_URL = re.compile(r"http://(?:127(?:\.\d{1,3}){3}|localhost|\[::1\])(?=[:/]|$)")
+_OWN_PREFIX = re.compile("^(JOBHOOK|JOBSITEON)_")
 _DURATION_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _SIZE_UNITS = {"": 1, "b": 1, "kb": 1000, "mb": 1000**2, "k": 1024, "kib": 1024, "m": 1024**2, "mib": 1024**2}
 
@@ -154,6 +157,12 @@ class Settings(BaseSettings):
         min_length=1,
         description="Modules or packages in which handlers are found, separated by commas.",
     )
+    forward_urls: Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split)] = Field(
+        (), description="Where to forward events: `pattern=url` pairs, separated by commas."
+    )
+    forward_secret: Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split)] = Field(
+        (), description="`whsec_…`, signs what is forwarded. While rotating, several: each signs."
+    )
     signature_algorithm: Algorithm = Field("sha256", description="The hash of the HMAC (assumed: not documented).")
     signature_encoding: Encoding = Field("auto", description="`auto` accepts both `hex` and `base64`.")
     host: str = Field("127.0.0.1", description="The address to listen on.")
@@ -161,6 +170,24 @@ class Settings(BaseSettings):
     processes: int = Field(1, ge=1, le=64, description="Receiver processes.")
     log_format: Literal["auto", "json", "console"] = Field("auto", description="`auto`: JSON unless on a terminal.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="The least level logged.")
+    api_url: str = Field(
+        "https://api.jobsiteon.com/v1",
+        validation_alias="JOBSITEON_API_URL",
+        description="Where the API client finds JobsiteOn's API.",
+    )
+    api_token: SecretStr | None = Field(
+        None,
+        validation_alias="JOBSITEON_API_TOKEN",
+        description="The API client's own key, such as a read-only one; without it, `JOBSITEON_API_KEY` is used.",
+    )
+    api_plain_loopback: bool = Field(
+        False, description="Accept a `JOBSITEON_API_URL` of `http://` on this machine itself: for a simulator only."
+    )
+    api_rate_limit: int = Field(100, ge=1, le=100_000, description="API requests per window and key, of all workers.")
+    api_rate_window: Duration = Field(60.0, ge=1, le=86400, description="The window that the rate limit is counted in.")
+    api_timeout: Duration = Field(
+        10.0, ge=0.1, le=3600, description="How long a call of the API may take, all its tries together."
+    )
 
     @property
     def signing_keys(self) -> tuple[bytes, ...]:
@@ -169,10 +196,11 @@ class Settings(BaseSettings):
             key.get_secret_value().encode("utf-8", "surrogateescape") for key in (self.api_key, *self.previous_api_keys)
         )
 
-    @field_validator("api_key", "previous_api_keys")
+    @field_validator("api_key", "previous_api_keys", "api_token")
     @classmethod
-    def _usable_keys(cls, value: SecretStr | tuple[SecretStr, ...]) -> Any:
-        for secret in (value,) if isinstance(value, SecretStr) else value:
+    def _usable_keys(cls, value: SecretStr | tuple[SecretStr, ...] | None) -> Any:
+        secrets = value if isinstance(value, tuple) else () if value is None else (value,)
+        for secret in secrets:
             key = secret.get_secret_value()
             if not key.strip():
                 raise ValueError("is empty")
@@ -203,6 +231,13 @@ class Settings(BaseSettings):
             raise ValueError("cannot be read: a password with / or @ in it has to be percent-encoded") from None
         return value
 
+    @field_validator("api_url")
+    @classmethod
+    def _plain_url(cls, value: str) -> str:
+        if not _API_URL.fullmatch(value):
+            raise ValueError("write a URL such as https://api.jobsiteon.com/v1, without a query or a password")
+        return value.rstrip("/")
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.dedupe_window < self.retention:
@@ -212,6 +247,10 @@ class Settings(BaseSettings):
                 f"JOBHOOK_ACK_BUDGET: must be under {HARD_ACK_LIMIT - BODY_SECONDS:g}s, because JobsiteOn waits "
                 f"{HARD_ACK_LIMIT:g}s and a body may take {BODY_SECONDS:g}s to arrive"
             )
+        if not self.api_url.startswith("https://") and not (
+            self.api_plain_loopback and _LOOPBACK_URL.match(self.api_url)
+        ):
+            raise ValueError("JOBSITEON_API_URL: must begin with https://")
         return self
 
 
@@ -267,8 +306,10 @@ def _unknown_names(names: Iterable[str]) -> Iterable[str]:
     known = {variable(name) for name in Settings.model_fields} | {ENV_FILE, SECRETS_DIR}
     for name in sorted(set(names) - known):
         if name.startswith(PREFIX):
-            nearest = difflib.get_close_matches(name, known, n=1)
-            yield f"{name}: no such setting." + (f" Did you mean {nearest[0]}?" if nearest else "")
+            # By what follows the prefix: who writes JOBHOOK_API_KEY means JOBSITEON_API_KEY.
+            by_tail = {_OWN_PREFIX.sub("", setting): setting for setting in sorted(known)}
+            nearest = difflib.get_close_matches(_OWN_PREFIX.sub("", name), by_tail, n=1)
+            yield f"{name}: no such setting." + (f" Did you mean {by_tail[nearest[0]]}?" if nearest else "")
 
 
 def _problems(error: ValidationError) -> Iterable[str]:
@@ -297,6 +338,8 @@ def settings_table() -> str:
 
 
 def _shown(value: Any, metadata: list[Any]) -> str:
+    if value is None:
+        return "*none*"
     if isinstance(value, tuple):
         return ", ".join(_shown(part, []) for part in value) or "*none*"
     if isinstance(value, bool):

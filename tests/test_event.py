@@ -345,8 +345,8 @@ def test_ids_stay_the_same_from_release_to_release() -> None:
     assert identify(b"{}", "evt_1").id == "1f5e8df173a948f26f16b9c040478752"
     # (printf body:; printf '{}' | openssl dgst -sha256 -binary) | sha256sum | cut -c1-32
     assert identify(b"{}", None).id == "11657abc6268b27591f98b7d4c3f9724"
-    # printf '{}' | sha256sum
-    assert identify(b"{}", None).digest.hex() == "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
+    # printf '{}' | sha256sum | cut -c1-32
+    assert identify(b"{}", None).digest.hex() == "44136fa355b3678a1146ad16f7e8649e"
 
 
 def test_the_same_event_id_with_other_bytes_is_told_apart() -> None:

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from app.config import Settings
 from app.errors import ConfigError
+from tests.support.stack import make_settings
 from workers import registry as registry_module
 from workers.event import Event
 from workers.registry import Registry, load
@@ -15,6 +17,10 @@ from workers.registry import Registry, load
 PACKAGE = "handlers_of_a_test"
 
 Write = Callable[[dict[str, str]], None]
+
+
+def settings_with(*modules: str) -> Settings:
+    return make_settings("redis://127.0.0.1", handlers=modules)
 
 
 def registered(pattern: str) -> Registry:
@@ -145,7 +151,7 @@ def test_loads_all_that_a_package_holds(write: Write) -> None:
             "helpers.py": "ANSWER = 42",
         }
     )
-    assert names(load([PACKAGE])) == {
+    assert names(load(settings_with(PACKAGE))) == {
         f"{PACKAGE}.handle",
         f"{PACKAGE}.one.handle",
         f"{PACKAGE}.deep.two.handle",
@@ -154,13 +160,13 @@ def test_loads_all_that_a_package_holds(write: Write) -> None:
 
 def test_loads_a_single_module(write: Write) -> None:
     write({"__init__.py": "", "one.py": handles("b"), "two.py": handles("c")})
-    assert names(load([f"{PACKAGE}.one"])) == {f"{PACKAGE}.one.handle"}
+    assert names(load(settings_with(f"{PACKAGE}.one"))) == {f"{PACKAGE}.one.handle"}
 
 
 def test_loading_twice_registers_once(write: Write) -> None:
     write({"__init__.py": "", "one.py": handles("*")})
-    load([PACKAGE])
-    assert len(load([PACKAGE]).matching("job.created")) == 1
+    load(settings_with(PACKAGE))
+    assert len(load(settings_with(PACKAGE)).matching("job.created")) == 1
 
 
 @pytest.mark.parametrize(
@@ -179,9 +185,24 @@ def test_a_module_that_cannot_be_imported_is_an_error_of_the_settings(
     """P2: else its events would pass unhandled, as if nobody wanted them."""
     write({"__init__.py": "", "deep/__init__.py": "", module: source})
     with pytest.raises(ConfigError, match=f"JOBHOOK_HANDLERS: {PACKAGE} cannot be imported: .*{cause}"):
-        load([PACKAGE])
+        load(settings_with(PACKAGE))
 
 
 def test_a_module_that_does_not_exist_is_an_error_of_the_settings() -> None:
     with pytest.raises(ConfigError, match="JOBHOOK_HANDLERS: no_such_module_anywhere cannot be imported"):
-        load(["no_such_module_anywhere"])
+        load(settings_with("no_such_module_anywhere"))
+
+
+def test_two_functions_of_one_name_are_refused() -> None:
+    """P5: their success could not be told apart."""
+    registry = Registry()
+
+    def make() -> Callable[[Event], None]:
+        def handle(event: Event) -> None:
+            """Is never called."""
+
+        return handle
+
+    registry.on("a")(make())
+    with pytest.raises(ConfigError, match="Two handlers are named"):
+        registry.on("b")(make())

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workers import retry
-from workers.retry import JITTER, LONGEST_WAIT_SECONDS, RetryAfter, wait
+from workers.retry import JITTER, LONGEST_WAIT_SECONDS, Permanent, RetryAfter, judge, wait
 
 SECONDS = {"s": 1, "min": 60, "h": 3600}
 
@@ -82,3 +82,32 @@ def test_a_handler_may_set_the_wait(seconds: float) -> None:
 def test_a_wait_that_makes_no_sense_is_refused(seconds: float) -> None:
     with pytest.raises(ValueError, match="from 0 seconds to 30 days"):
         RetryAfter(seconds)
+
+
+class Free(RetryAfter):
+    """Nobody's fault."""
+
+    counts = False
+
+
+@pytest.mark.parametrize(
+    ("errors", "attempt", "outcome", "delay", "uncounted"),
+    [
+        ([], 1, "done", 0, False),
+        ([Permanent()], 1, "dead", 0, False),
+        ([Permanent(), RetryAfter(7)], 1, "retry", 7, False),
+        ([RetryAfter(7), RetryAfter(3)], 1, "retry", 3, False),
+        ([RetryAfter(7)], 3, "dead", 0, False),
+        ([Free(7)], 3, "retry", 7, True),
+        ([Free(7), Free(3)], 3, "retry", 3, True),
+        ([Free(7), RetryAfter(9)], 2, "retry", 7, False),
+        ([Free(7), ValueError()], 3, "dead", 0, False),
+        ([Permanent(), Free(7)], 3, "retry", 7, True),
+    ],
+)
+def test_several_handlers_errors_make_one_verdict(
+    errors: list[Exception], attempt: int, outcome: str, delay: float, uncounted: bool
+) -> None:
+    """P2: none takes the retry of another away, and none hides that another has failed."""
+    verdict = judge(errors, attempt, max_attempts=3)
+    assert (verdict.outcome, verdict.delay, verdict.uncounted) == (outcome, delay, uncounted)

@@ -87,6 +87,12 @@ class Event:
         return bool(resource and occurred and self._inbox.latest(resource) > occurred)
 
     @property
+    def content_type(self) -> str | None:
+        """The Content-Type it was delivered with."""
+        content_type: str | None = self._record.meta.get("headers", {}).get("content-type")
+        return content_type
+
+    @property
     def attempt(self) -> int:
         """1 on the first attempt."""
         return self._record.attempt

@@ -176,6 +176,6 @@ def main() -> None:
     """
     settings = load_settings()
     logs.configure(settings)
-    load(settings.handlers)  # a handler that cannot be imported stops the start, not each worker
+    load(settings)  # a handler that cannot be imported stops the start, not each worker
     refuse_to_start(settings, connect(settings))
     Supervisor(settings).run()

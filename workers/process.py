@@ -20,11 +20,11 @@ import structlog
 
 from app.config import load_settings
 from app.errors import describe
-from app.inbox import Ended, Inbox, Outcome, Record, connect
+from app.inbox import Ended, Inbox, Record, connect
 from workers.event import Event
 from workers.registry import Handler, Registry, load
 from workers.resources import Resources
-from workers.retry import Permanent, RetryAfter, wait
+from workers.retry import Verdict, judge
 from workers.steps import Step, running
 
 INSIST_SECONDS = 1.0
@@ -60,22 +60,22 @@ class Processor:
         if not self._take_turn(record, handlers):
             return None
         begun = monotonic()
-        error: BaseException | None = None
         try:
             with _time_limit(self._timeout):
-                error = self._run(record, handlers)
+                errors = self._run(record, handlers)
         except HandlerTimeout as timeout:
-            error = timeout
-        outcome, delay = self._outcome(record.attempt, error)
-        _log(record, outcome, delay, monotonic() - begun, error, len(handlers))
+            errors = [timeout]
+        verdict = judge(errors, record.attempt, self._max_attempts)
+        elapsed = monotonic() - begun
+        _log(record, verdict, elapsed, len(handlers))
         return Ended(
             id=record.id,
             token=record.token,
-            outcome=outcome,
-            attempt=_history(record, outcome, monotonic() - begun, error),
-            delay=delay,
+            outcome=verdict.outcome,
+            attempt=_history(record, verdict, elapsed),
+            delay=verdict.delay,
             unhandled=not handlers,
-            uncounted=isinstance(error, RetryAfter) and not error.counts,
+            uncounted=verdict.uncounted,
             resource=(record.resource or "") if record.occurred_at else "",
             occurred_at=record.occurred_at or 0.0,
         )
@@ -94,23 +94,23 @@ class Processor:
         log.debug("waits for its turn", id=record.id, type=record.type)
         return False
 
-    def _run(self, record: Record, handlers: list[Handler]) -> BaseException | None:
-        """The first error, after every handler has had its turn."""
+    def _run(self, record: Record, handlers: list[Handler]) -> list[BaseException]:
+        """The errors, after every handler has had its turn."""
         finished = {name for name, _ in record.steps}
         left = [handler for handler in handlers if _step(handler) not in finished]
-        first_error: BaseException | None = None
+        errors: list[BaseException] = []
         for handler in left:
             try:
                 self._call(handler, Event(record, self._inbox, handler.name))
             except HandlerTimeout:
                 raise
             except BaseException as error:  # noqa: BLE001 - a handler's sys.exit() is its failure, not ours
-                first_error = first_error or error
+                errors.append(error)
             else:
                 # The last one's success is recorded with the end of the attempt.
-                if handler is not left[-1] or first_error:
+                if handler is not left[-1] or errors:
                     self._inbox.record_step(record.id, record.token, _step(handler), b"null")
-        return first_error
+        return errors
 
     def _call(self, handler: Handler, event: Event) -> None:
         needs = [self._resources(need) for need in handler.needs]
@@ -125,29 +125,18 @@ class Processor:
                 self._runner = None  # its loop was interrupted anywhere: not to be used again
                 raise
 
-    def _outcome(self, attempt: int, error: BaseException | None) -> tuple[Outcome, float]:
-        if error is None:
-            return "done", 0.0
-        if isinstance(error, RetryAfter) and not error.counts:
-            return "retry", error.seconds
-        if isinstance(error, Permanent) or attempt >= self._max_attempts:
-            return "dead", 0.0
-        return "retry", error.seconds if isinstance(error, RetryAfter) else wait(attempt)
-
 
 _LEVELS = {"done": logging.INFO, "retry": logging.WARNING, "dead": logging.ERROR}
 
 
-def _log(
-    record: Record, outcome: Outcome, delay: float, elapsed: float, error: BaseException | None, handlers: int
-) -> None:
-    more: dict[str, Any] = describe(error) if error else {}
-    if outcome == "retry":
-        more["retry_in_s"] = round(delay, 1)
+def _log(record: Record, verdict: Verdict, elapsed: float, handlers: int) -> None:
+    more: dict[str, Any] = describe(verdict.error) if verdict.error else {}
+    if verdict.outcome == "retry":
+        more["retry_in_s"] = round(verdict.delay, 1)
     log.log(
-        _LEVELS[outcome],
+        _LEVELS[verdict.outcome],
         "attempt",
-        outcome=outcome,
+        outcome=verdict.outcome,
         id=record.id,
         type=record.type,
         attempt=record.attempt,
@@ -168,23 +157,23 @@ def process(id: str) -> None:
 @cache
 def _processor() -> Processor:
     settings = load_settings()
-    return Processor(Inbox(connect(settings), settings), load(settings.handlers))
+    return Processor(Inbox(connect(settings), settings), load(settings))
 
 
 def _step(handler: Handler) -> str:
     return f"handler {handler.name}"
 
 
-def _history(record: Record, outcome: Outcome, elapsed: float, error: BaseException | None) -> bytes:
+def _history(record: Record, verdict: Verdict, elapsed: float) -> bytes:
     started = round((record.started or 0) * 1000)
     entry: dict[str, Any] = {
         "attempt": record.attempt,
         "started": started,
         "ended": started + round(elapsed * 1000),
         "worker": record.worker,
-        "outcome": outcome,
+        "outcome": verdict.outcome,
     }
-    if error is not None:
+    if (error := verdict.error) is not None:
         lines = "".join(traceback.format_exception(error))
         entry["error"] = {
             "type": f"{type(error).__module__}.{type(error).__qualname__}",

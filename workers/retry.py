@@ -16,6 +16,10 @@ With the default of 12 attempts an event is dead after some 28 hours.
 """
 
 import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from app.inbox import Outcome
 
 FIRST_WAIT_SECONDS = 5.0
 FACTOR = 3
@@ -47,3 +51,34 @@ def wait(attempt: int, rng: random.Random = _RANDOM) -> float:
     # The exponent is bounded so that a thousandth attempt does not overflow.
     scheduled: float = min(FIRST_WAIT_SECONDS * FACTOR ** min(attempt - 1, 20), LONGEST_WAIT_SECONDS)
     return scheduled * rng.uniform(1 - JITTER, 1 + JITTER)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What follows from an attempt."""
+
+    outcome: Outcome
+    delay: float = 0.0
+    """Seconds until the next attempt."""
+    uncounted: bool = False
+    """Whether the attempt does not use up one of those allowed."""
+    error: BaseException | None = None
+    """The one that decided."""
+
+
+def judge(errors: Sequence[BaseException], attempt: int, max_attempts: int) -> Verdict:
+    """What follows from the errors of an event's handlers in the given attempt (from 1).
+
+    A handler that has failed for good must not take the retry of another away: the event is dead only
+    if none is worth another try. The soonest of the waits counts.
+    """
+    if not errors:
+        return Verdict("done")
+    failures = [error for error in errors if not isinstance(error, Permanent)]
+    if not failures:
+        return Verdict("dead", error=errors[0])
+    uncounted = all(isinstance(error, RetryAfter) and not error.counts for error in failures)
+    if attempt >= max_attempts and not uncounted:
+        return Verdict("dead", error=failures[0])
+    waits = [error.seconds if isinstance(error, RetryAfter) else wait(attempt) for error in failures]
+    return Verdict("retry", min(waits), uncounted, failures[0])

@@ -68,7 +68,7 @@ class JobhookWorker(SimpleWorker):
 
     def bootstrap(self, *args: Any, **kwargs: Any) -> None:
         """Loads the handlers, then registers as RQ does."""
-        self._processor = Processor(self._inbox, load(self._inbox.settings.handlers))
+        self._processor = Processor(self._inbox, load(self._inbox.settings))
         super().bootstrap(*args, **kwargs)
 
     def dequeue_job_and_maintain_ttl(

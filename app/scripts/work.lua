@@ -19,15 +19,20 @@ local function finish(id, token, outcome, delay, attempt, unhandled, uncounted, 
   local key = event_key(id)
   local record = redis.call('HMGET', key, 'token', 'state', 'attempt:' .. token)
   if record[1] ~= token then return 0 end
-  if record[2] ~= 'running' then return record[3] == attempt and 1 or 0 end  -- asked again: the reply was lost
+  if record[2] ~= 'running' then  -- asked again, because the reply was lost?
+    return (record[3] == attempt or uncounted == '1') and 1 or 0
+  end
   redis.call('ZREM', P .. 'running', id)
-  redis.call('HSET', key, 'attempt:' .. token, attempt)
+  if uncounted == '1' then
+    redis.call('HINCRBY', key, 'attempt', -1)  -- and no line in its history: there may be any number of them
+  else
+    redis.call('HSET', key, 'attempt:' .. token, attempt)
+  end
   count('attempts:' .. outcome)
   if unhandled == '1' then count('events:unhandled') end
   pass_turn(id)
   if outcome == 'retry' then
     retry(id, tonumber(delay))
-    if uncounted == '1' then redis.call('HINCRBY', key, 'attempt', -1) end
   else
     if outcome == 'done' and resource ~= '' then note_latest(resource, tonumber(occurred)) end
     close(id, outcome, retention)

@@ -1,0 +1,74 @@
+"""What stored events cost: memory, and the time of what must not depend on their number."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import islice
+from time import perf_counter
+
+from redis import Redis
+
+from app.embedded import EmbeddedServer
+from app.inbox import Ended, Inbox
+from app.samples import sample
+from tests.benchmarks.working import fill
+from tests.support.stack import make_settings
+
+MARKED = 2000
+ATTEMPT = b'{"attempt":1,"started":1795000000000,"ended":1795000000001,"worker":"host-0123456789","outcome":"done"}'
+
+
+@dataclass(frozen=True)
+class Stored:
+    """The figures with so many open events."""
+
+    events: int
+    marker_bytes: float
+    event_bytes: float
+    """Of a finished event, over its body; with its entries in the indexes."""
+    accept_ratio: float
+    """Time to accept a thousand with that many stored, over the time with none."""
+    sweep_ms: float
+    list_ms: float
+    """The newest 50."""
+
+
+def measure(server: EmbeddedServer, events: int) -> Stored:
+    """Fills the inbox with open events and looks at what has become slower."""
+    with Redis.from_url(server.url) as redis:
+        redis.config_set("appendfsync", "no")
+        redis.flushall()
+        inbox = Inbox(redis, make_settings(server.url))
+        marker, event = _bytes_each(server, redis, inbox)
+        redis.flushall()
+        fill(server, 200)
+        empty = _time(lambda: fill(server, 1000))
+        fill(server, events)
+        full = _time(lambda: fill(server, 1000))
+        redis.delete("jobhook:swept")
+        sweep = _time(inbox.sweep)
+        listing = _time(lambda: list(islice(inbox.newest(), 50)))
+        redis.flushall()
+    return Stored(events, marker, event, full / empty, sweep * 1000, listing * 1000)
+
+
+def _bytes_each(server: EmbeddedServer, redis: "Redis", inbox: Inbox) -> tuple[float, float]:
+    fill(server, MARKED)
+    turn = inbox.turn("w")
+    while turn.taken:
+        turn = inbox.turn("w", Ended(turn.taken.id, turn.taken.token, "done", ATTEMPT))
+    full = redis.info("memory")["used_memory"]
+    for key in redis.scan_iter("jobhook:event:*", count=1000):
+        redis.delete(key)
+    redis.delete("jobhook:done")
+    without_events = redis.info("memory")["used_memory"]
+    for key in redis.scan_iter("jobhook:seen:*", count=1000):
+        redis.delete(key)
+    without_markers = redis.info("memory")["used_memory"]
+    body = len(sample("job.created"))
+    return (without_events - without_markers) / MARKED, (full - without_events) / MARKED - body
+
+
+def _time(work: Callable[[], object]) -> float:
+    begun = perf_counter()
+    work()
+    return perf_counter() - begun

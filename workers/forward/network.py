@@ -1,0 +1,128 @@
+"""One POST to where it may go, in limited time.
+
+Names are resolved here: every address is checked, and the very address that was checked is connected
+to, so that a name that changes its mind leads nowhere. TLS and the Host header keep the name. Nothing
+is taken from the environment but the CAs; redirects are not followed. Each request has a connection
+of its own, so that the check holds for each, and nothing is left behind when time is up.
+"""
+
+import socket
+import ssl
+from collections.abc import Iterable, Sequence
+from time import monotonic
+from typing import Any, NamedTuple
+
+import httpcore
+
+from workers.forward.address import is_forbidden
+from workers.forward.errors import ForbiddenAddress, Unreachable
+
+CONNECT_SECONDS = 3.0
+"""For a connection to one address, and again for TLS."""
+READ_SECONDS = 10.0
+"""Without a byte coming or going."""
+
+Headers = Sequence[tuple[bytes, bytes]]
+
+
+class Answer(NamedTuple):
+    """What counts of an answer. Its body is not read."""
+
+    status: int
+    retry_after: str
+
+
+def post(url: str, headers: Headers, body: bytes, *, seconds: float, tls: ssl.SSLContext) -> Answer:
+    """Posts a body; `seconds` is for everything from resolving the name to the answer's headers.
+
+    Raises:
+        Unreachable: there was no answer, or none in time.
+        ForbiddenAddress: the name leads to an address that is never forwarded to.
+    """
+    timeouts = {"connect": CONNECT_SECONDS, "read": READ_SECONDS, "write": READ_SECONDS}
+    backend = _CheckedBackend(monotonic() + seconds)
+    try:
+        with (
+            httpcore.ConnectionPool(ssl_context=tls, network_backend=backend) as pool,
+            pool.stream("POST", url, headers=headers, content=body, extensions={"timeout": timeouts}) as response,
+        ):
+            fields = {name.lower(): value for name, value in response.headers}
+            return Answer(response.status, fields.get(b"retry-after", b"").decode("latin-1").strip())
+    except httpcore.TimeoutException as error:
+        raise Unreachable(f"no answer in time ({type(error).__name__})") from None
+    except httpcore.NetworkError as error:
+        raise Unreachable(f"no connection: {error}") from None
+    except httpcore.ProtocolError:  # whose message may quote what was received
+        raise Unreachable("the answer is not HTTP, or was cut off") from None
+
+
+class _CheckedBackend(httpcore.NetworkBackend):
+    """Connects to checked addresses only, until the deadline (by the monotonic clock)."""
+
+    def __init__(self, deadline: float) -> None:
+        self._deadline = deadline
+        self._backend = httpcore.SyncBackend()
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.NetworkStream:
+        error: httpcore.ConnectError | httpcore.ConnectTimeout | None = None
+        for address in _resolve(host, port):
+            try:
+                stream = self._backend.connect_tcp(
+                    address, port, _left(self._deadline, timeout), local_address, socket_options
+                )
+                return _TimedStream(stream, self._deadline)
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as failure:
+                error = error or failure
+        raise error or httpcore.ConnectError("the name has no address")
+
+
+class _TimedStream(httpcore.NetworkStream):
+    """A stream on which nothing takes longer than to the deadline, as trickling bytes would."""
+
+    def __init__(self, stream: httpcore.NetworkStream, deadline: float) -> None:
+        self._stream = stream
+        self._deadline = deadline
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        return self._stream.read(max_bytes, _left(self._deadline, timeout))
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._stream.write(buffer, _left(self._deadline, timeout))
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.NetworkStream:
+        left = _left(self._deadline, timeout)
+        return _TimedStream(self._stream.start_tls(ssl_context, server_hostname, left), self._deadline)
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)
+
+
+def _resolve(host: str, port: int) -> list[str]:
+    """The addresses of a name, or of an address in any of its spellings."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        raise httpcore.ConnectError("the name cannot be resolved") from None
+    addresses = [str(address[0]) for *_, address in found]
+    if any(is_forbidden(address) for address in addresses):
+        raise ForbiddenAddress("the name leads to a link-local, metadata, multicast or unspecified address")
+    return addresses
+
+
+def _left(deadline: float, timeout: float | None) -> float:
+    left = deadline - monotonic()
+    if left <= 0:
+        raise httpcore.ReadTimeout("the time is up")
+    return left if timeout is None else min(left, timeout)
