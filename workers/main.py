@@ -25,12 +25,11 @@ from app.errors import describe
 from app.health import refuse_to_start
 from app.inbox import LEASE_MARGIN_SECONDS, Inbox, connect
 from workers.registry import load
-from workers.worker import Deadline, JobhookWorker
+from workers.worker import NOT_READY, Deadline, JobhookWorker
 
 TICK_SECONDS = 1.0
-YOUNG_SECONDS = 5.0
-"""A worker that dies younger than this did not die of an event: its successor has to wait."""
 LONGEST_PAUSE_SECONDS = 30.0
+"""Between the starts of workers that die before they are ready; it begins with a tick and doubles."""
 
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -45,7 +44,6 @@ class Child:
     name: str
     process: BaseProcess
     deadline: Deadline
-    born: float
     stops_sent: int = 0
 
 
@@ -103,13 +101,13 @@ class Supervisor:
             return
         while len(self._children) < self._settings.workers and not self._stops:
             name = f"{socket.gethostname()}-{uuid4().hex[:12]}"
-            deadline: Deadline = RawValue("d", 0.0)
+            deadline: Deadline = RawValue("d", NOT_READY)
             process = _fork.Process(target=_work, args=(self._settings, name, deadline), name=f"jobhook worker {name}")
             # A signal that comes before the child is ready must neither get lost nor run our handler in it.
             signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
             process.start()
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
-            self._children.append(Child(name, process, deadline, monotonic()))
+            self._children.append(Child(name, process, deadline))
 
     def _reap(self) -> None:
         for child in [child for child in self._children if not child.process.is_alive()]:
@@ -120,8 +118,8 @@ class Supervisor:
             if self._stopping_since is not None:
                 continue
             log.warning("worker died", worker=child.name, reason=_reason(code))
-            young = monotonic() - child.born < YOUNG_SECONDS
-            self._pause = min(max(2 * self._pause, TICK_SECONDS), LONGEST_PAUSE_SECONDS) if young else 0.0
+            stillborn = child.deadline.value == NOT_READY
+            self._pause = min(max(2 * self._pause, TICK_SECONDS), LONGEST_PAUSE_SECONDS) if stillborn else 0.0
             self._not_before = monotonic() + self._pause
 
     def _kill_overdue(self) -> None:

@@ -40,8 +40,14 @@ RECONNECT_SECONDS = 0.5
 log = structlog.stdlib.get_logger(__name__)
 
 
+NOT_READY = -1.0
+
+
 class Deadline(Protocol):
-    """A number shared with the supervisor: when to kill this worker, by the monotonic clock; 0 for never."""
+    """A number shared with the supervisor: when to kill this worker, by the monotonic clock.
+
+    0 for never, `NOT_READY` until it is ready to work.
+    """
 
     value: float
 
@@ -70,6 +76,7 @@ class JobhookWorker(SimpleWorker):
         """Loads the handlers, then registers as RQ does."""
         self._processor = Processor(self._inbox, load(self._inbox.settings))
         super().bootstrap(*args, **kwargs)
+        self._deadline.value = 0.0
 
     def dequeue_job_and_maintain_ttl(
         self, timeout: int | None, max_idle_time: int | None = None

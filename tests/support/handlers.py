@@ -114,6 +114,12 @@ def watch_for_company(event: Event) -> None:
     redis().decr(resource)
 
 
+@on("steps.two")
+def take_two_steps(event: Event) -> None:
+    for name in ("first", "second"):
+        event.once(name, lambda key, name=name: redis().rpush("steps", f"{event.id} {name} {key}"))  # type: ignore[misc]
+
+
 @on("test.wait")
 def wait(event: Event) -> None:
     """Goes on when the test says so; the pid tells it whom to kill."""
