@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import cast
 
 from starlette.types import Receive, Scope
 
@@ -12,6 +13,7 @@ from app.config import BODY_SECONDS, Network, Settings
 from app.errors import AddressNotAllowed, BodyTooLarge, BodyTooSlow, ContentEncoded, PlainHttp
 
 _CLIENTS_REMEMBERED = 1024
+_TOO_SLOW = "the body is too slow"
 _LONGEST_NUMBER = 19
 """Digits of a Content-Length that are worth converting."""
 
@@ -89,11 +91,18 @@ async def read_body(receive: Receive, declared: bytes, limit: int) -> bytes:
     """
     if declared.isdigit() and (len(declared) > _LONGEST_NUMBER or int(declared) > limit):
         raise BodyTooLarge
+    # What asyncio.timeout does, at a third of its cost: this is on the way of every delivery.
+    task = cast(asyncio.Task[object], asyncio.current_task())
+    timer = task.get_loop().call_later(BODY_SECONDS, task.cancel, _TOO_SLOW)
     try:
-        async with asyncio.timeout(BODY_SECONDS):
-            return await _read(receive, limit)
-    except TimeoutError:
+        return await _read(receive, limit)
+    except asyncio.CancelledError as cancelled:
+        if _TOO_SLOW not in cancelled.args:
+            raise
+        task.uncancel()
         raise BodyTooSlow from None
+    finally:
+        timer.cancel()
 
 
 async def _read(receive: Receive, limit: int) -> bytes:

@@ -1,17 +1,23 @@
 """What the README says is so."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
+import orjson
 import pytest
 
 from app.cli import app as cli
-from app.config import settings_table
-from app.inbox import Inbox, Record
+from app.config import Settings, settings_table
+from app.event import identify, read_envelope
+from app.inbox import Delivery, Inbox
 from app.samples import sample
-from tests.support.stack import ROOT
-from workers.event import Event
+from tests.jobsiteon import Api, serve
+from tests.support.stack import KEY, ROOT
+from tests.test_inbox import take
+from tests.test_intake import accept_all
+from workers.process import Processor
 from workers.registry import registry
 
 README = (ROOT / "README.md").read_text()
@@ -40,15 +46,46 @@ def test_every_promise_has_a_test_that_cites_it() -> None:
         assert re.search(rf"\bP{number}\b", tests), f"P{number}"
 
 
-def test_the_handler_in_the_readme_runs(monkeypatch: pytest.MonkeyPatch, inbox: Inbox) -> None:
+EXAMPLES = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.partition("def ")[2].partition("(")[0])
+def test_every_handler_in_the_readme_runs(
+    example: str, monkeypatch: pytest.MonkeyPatch, inbox: Inbox, settings: Settings
+) -> None:
     """As it stands there, with the names that it leaves to the reader."""
-    (block,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
     monkeypatch.setattr(registry, "handlers", [])
-    posted: list[str] = []
-    ledger = SimpleNamespace(post=lambda invoice, idempotency_key: posted.append(idempotency_key))
-    names: dict[str, object] = {"__name__": "readme", "ledger_is_closed": lambda: False, "ledger": ledger}
-    exec(compile(block, "README.md", "exec"), names)  # noqa: S102 - our own README
-    (handler,) = registry.matching("invoice.paid")
-    record = Record(id="an id", state="running", received=0.0, body=sample(), meta={})
-    handler.function(Event(record, inbox, handler.name))
-    assert posted == ["an id"]
+    used: list[str] = []
+
+    def use(name: str) -> Callable[..., str]:
+        def called(*_: object, **__: object) -> str:
+            used.append(name)
+            return name
+
+        return called
+
+    names: dict[str, object] = {
+        "__name__": "readme",
+        "ledger_is_closed": lambda: False,
+        "ledger": SimpleNamespace(post=use("ledger")),
+        "billing": SimpleNamespace(create=use("billing")),
+        "mailer": SimpleNamespace(send=use("mailer")),
+        "board": SimpleNamespace(show=use("board")),
+    }
+    exec(compile(example, "README.md", "exec"), names)  # noqa: S102 - our own README
+    (handler,) = registry.handlers
+    type = next(t for t in ("invoice.paid", "job.completed") if handler.pattern.match(t))
+    body = sample(type)
+    envelope = read_envelope(body)
+    identity = identify(body, envelope.event_id)
+    meta = orjson.dumps(envelope._asdict())
+    accept_all(settings, Delivery(identity.id, identity.conflict_id, identity.digest, meta, body))
+    record = take(inbox)
+    with serve(Api(KEY)) as jobsiteon:
+        api = {"api_url": f"{jobsiteon.url}/v1", "api_plain_loopback": True}
+        inbox.settings = settings.model_copy(update=api)
+        ended = Processor(inbox, registry).process(record)
+    assert ended
+    assert (ended.outcome, ended.unhandled) == ("done", False), ended.attempt
+    assert used
+    inbox.turn("w", ended, want="")

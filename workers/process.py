@@ -17,11 +17,13 @@ from typing import Any
 
 import orjson
 import structlog
+from redis.exceptions import RedisError
 
 from app.config import load_settings
 from app.errors import describe
 from app.inbox import Ended, Inbox, Record, connect
 from workers.event import Event
+from workers.jobsiteon import AsyncJobsiteOn, JobsiteOn
 from workers.registry import Handler, Registry, load
 from workers.resources import Resources
 from workers.retry import Verdict, judge
@@ -49,6 +51,8 @@ class Processor:
         self._timeout = inbox.settings.handler_timeout
         self._max_attempts = inbox.settings.max_attempts
         self._resources = Resources(inbox)
+        # Only then is there a cache to keep true.
+        self._uses_api = any(need in {JobsiteOn, AsyncJobsiteOn} for h in registry.handlers for need in h.needs)
         self._runner: asyncio.Runner | None = None
 
     def process(self, record: Record) -> Ended | None:
@@ -96,6 +100,14 @@ class Processor:
 
     def _run(self, record: Record, handlers: list[Handler]) -> list[BaseException]:
         """The errors, after every handler has had its turn."""
+        try:
+            if self._uses_api:
+                self._resources.forget(record)
+            return self._run_each(record, handlers)
+        except RedisError as error:
+            return [error]
+
+    def _run_each(self, record: Record, handlers: list[Handler]) -> list[BaseException]:
         finished = {name for name, _ in record.steps}
         left = [handler for handler in handlers if _step(handler) not in finished]
         errors: list[BaseException] = []

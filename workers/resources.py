@@ -4,7 +4,8 @@ from collections.abc import Callable
 from typing import Any
 
 from app.errors import ConfigError
-from app.inbox import Inbox
+from app.inbox import Inbox, Record
+from workers.jobsiteon import AsyncJobsiteOn, JobsiteOn
 
 
 class Resources:
@@ -12,7 +13,10 @@ class Resources:
 
     def __init__(self, inbox: Inbox) -> None:
         self._made: dict[type, Any] = {}
-        self._makers: dict[type, Callable[[], Any]] = {Inbox: lambda: inbox}
+        self._makers: dict[type, Callable[[], Any]] = {
+            JobsiteOn: lambda: JobsiteOn(inbox.settings),
+            AsyncJobsiteOn: lambda: AsyncJobsiteOn(inbox.settings),
+        }
 
     def __call__(self, need: type) -> Any:
         """The resource of a type.
@@ -26,3 +30,9 @@ class Resources:
                 raise ConfigError(f"A handler asks for {need!r}. What it can be given: {known}.")
             self._made[need] = self._makers[need]()
         return self._made[need]
+
+    def forget(self, record: Record) -> None:
+        """An event about a resource makes what is cached of it stale."""
+        entity, _, id = (record.resource or "").partition("/")
+        if id:
+            self(JobsiteOn).invalidate(entity, id)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from importlib.util import find_spec
 from pathlib import Path
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Annotated, Self
@@ -20,7 +21,7 @@ from app.cli.output import console, program
 from app.cli.run import refuse_used_port
 from app.cli.send import deliver, local_url, summary
 from app.config import Settings, configured_names, load_settings
-from app.embedded import DURABLE, EmbeddedServer
+from app.embedded import DURABLE, HOST, EmbeddedServer, free_port
 from app.errors import ConfigError
 from app.inbox import Inbox, Record, connect
 from app.receiver import PATH
@@ -36,6 +37,7 @@ _CHECK_SECONDS = 0.5
 _WATCH_MS = 500
 DEFAULT_DATA = Path(".data")
 ENV_FILE_NAME = "dev.env"
+_SIMULATOR = "tests.jobsiteon"
 _EXAMPLE = "workers/handlers/example.py"
 _ENDED = "A process ended: see above."
 
@@ -51,6 +53,7 @@ def dev(
         host, port = _configure(data, port)
         refuse_used_port(host, port)
         with _redis(data, lock), _remembered(data), _Processes() as processes:
+            _simulate_api(processes)
             processes.start()
             settings = load_settings()
             url = local_url(settings)
@@ -132,6 +135,7 @@ class _Processes:
     """The receiver and the workers, as child processes that a Ctrl-C does not reach by itself."""
 
     def __init__(self) -> None:
+        self.modules: list[tuple[str, ...]] = [("app", "serve"), ("workers",)]
         self._running: list[subprocess.Popen[bytes]] = []
 
     def __enter__(self) -> Self:
@@ -141,8 +145,8 @@ class _Processes:
         self.stop()
 
     def start(self) -> None:
-        """Starts both."""
-        for module in (("app", "serve"), ("workers",)):
+        """Starts them all."""
+        for module in self.modules:
             command = [sys.executable, "-m", *module]
             self._running.append(subprocess.Popen(command, start_new_session=True))  # noqa: S603 - our own modules
 
@@ -172,6 +176,15 @@ class _Processes:
     def complete(self) -> bool:
         """Whether both are running. One that is not has said why."""
         return all(process.poll() is None for process in self._running)
+
+
+def _simulate_api(processes: _Processes) -> None:
+    """In a clone of the repository, handlers talk to the simulator of the tests unless an API is configured."""
+    if find_spec("tests") and find_spec(_SIMULATOR) and "JOBSITEON_API_URL" not in configured_names():
+        port = free_port()
+        processes.modules.insert(0, (_SIMULATOR, "--port", str(port)))
+        os.environ["JOBSITEON_API_URL"] = f"http://{HOST}:{port}/v1"
+        os.environ["JOBHOOK_API_PLAIN_LOOPBACK"] = "true"
 
 
 def _wait_until_ready(url: str, processes: _Processes) -> None:

@@ -1,0 +1,86 @@
+"""Applications, and plain bytes, served on a loopback port from a thread."""
+
+import logging
+import socket
+import socketserver
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from threading import Thread
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from tests.support import wait_until
+
+HOST = "127.0.0.1"
+
+
+@dataclass
+class Served:
+    """Where it is."""
+
+    url: str
+    port: int
+
+
+@contextmanager
+def serve(app: ASGIApp) -> Iterator[Served]:
+    """Serves an application by HTTP until the end of the block."""
+    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # answers that are broken on purpose
+    config = uvicorn.Config(
+        app, log_config=None, lifespan="off", access_log=False, timeout_graceful_shutdown=1, http="h11", ws="none"
+    )
+    server = uvicorn.Server(config)
+    with socket.create_server((HOST, 0)) as listener:
+        thread = Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+        thread.start()
+        wait_until(lambda: server.started, "the server")
+        port = listener.getsockname()[1]
+        try:
+            yield Served(f"http://{HOST}:{port}", port)
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+class _BytesServer(socketserver.ThreadingTCPServer):
+    allow_reuse_address = daemon_threads = True
+    answer: bytes = b""
+
+
+class _Handler(socketserver.BaseRequestHandler):
+    server: _BytesServer
+
+    def handle(self) -> None:
+        received = b""
+        while b"\r\n\r\n" not in received and (piece := self.request.recv(65536)):
+            received += piece
+        self.request.sendall(self.server.answer)
+
+
+@dataclass
+class Bytes:
+    """A server that answers whatever it is told to, HTTP or not, and hangs up."""
+
+    _server: _BytesServer
+
+    @property
+    def url(self) -> str:
+        return f"http://{HOST}:{self._server.server_address[1]}"
+
+    def answer(self, raw: bytes) -> None:
+        self._server.answer = raw
+
+
+@contextmanager
+def bytes_server() -> Iterator[Bytes]:
+    """Serves bytes until the end of the block."""
+    with _BytesServer((HOST, 0), _Handler) as server:
+        thread = Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+        thread.start()
+        try:
+            yield Bytes(server)
+        finally:
+            server.shutdown()
+            thread.join()

@@ -1,0 +1,107 @@
+"""What an answer means: its status first, then its body. Pure, and raises nothing but API errors."""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import httpx
+import orjson
+
+from workers.jobsiteon.calls import Call
+from workers.jobsiteon.errors import (
+    ApiError,
+    BadResponse,
+    Forbidden,
+    Invalid,
+    NotFound,
+    RateLimited,
+    ServerError,
+    Unauthorized,
+    Unreachable,
+)
+
+LONGEST_RETRY_AFTER_SECONDS = 3600.0
+"""More than this is not believed: the documented limit is one of a minute."""
+UNSAID_RETRY_AFTER_SECONDS = 10.0
+"""For a 429 without Retry-After: some of the minute's places are free again by then."""
+
+_BY_STATUS: dict[int, type[ApiError]] = {
+    401: Unauthorized,
+    403: Forbidden,
+    404: NotFound,
+    408: Unreachable,
+    410: NotFound,
+    425: Unreachable,
+}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A validated answer."""
+
+    data: Any = field(repr=False)
+    next_link: str | None = field(default=None, repr=False)
+    """The URL of the next page by the header `Link` (RFC 8288)."""
+
+
+def interpret(call: Call, status: int, headers: httpx.Headers, body: bytes) -> Answer:
+    """The data of an answer.
+
+    Raises:
+        ApiError: it has none.
+    """
+    if not 200 <= status < 300:  # noqa: PLR2004 - success, in HTTP
+        raise _error(call, status, headers)
+    if not body and not call.is_safe:
+        return Answer({})  # it is done, and there is nothing to say about it
+    try:
+        data = orjson.loads(body)
+    except ValueError:
+        data = None
+    if not isinstance(data, dict | list if call.lists else dict):
+        raise BadResponse(f"{call}: {status}, but the body is not the JSON that was asked for.", status)
+    return Answer(data if call.lists else _bare(data), _next_link(headers))
+
+
+def retry_after(headers: httpx.Headers) -> float | None:
+    """Seconds to wait by the header `Retry-After`, a number or a date; None if there is none that is valid."""
+    value = headers.get("retry-after", "").strip()
+    if value.isascii() and value.isdigit():
+        return min(float(value[:9]), LONGEST_RETRY_AFTER_SECONDS)
+    try:
+        at = parsedate_to_datetime(value)
+        seconds = (at.replace(tzinfo=at.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
+    except (ValueError, OverflowError):
+        return None
+    return min(max(seconds, 0.0), LONGEST_RETRY_AFTER_SECONDS)
+
+
+def _error(call: Call, status: int, headers: httpx.Headers) -> ApiError:
+    what = f"{call}: {status}"
+    if status == httpx.codes.TOO_MANY_REQUESTS:
+        return RateLimited(what, _or(retry_after(headers), UNSAID_RETRY_AFTER_SECONDS), status)
+    if status >= 500:  # noqa: PLR2004 - the server's fault, in HTTP
+        return ServerError(what, status, retry_after(headers))
+    if status >= 400:  # noqa: PLR2004 - the client's fault, in HTTP
+        return _BY_STATUS.get(status, Invalid)(what, status)
+    return BadResponse(f"{what} is no answer to this call.", status)
+
+
+def _or(value: float | None, default: float) -> float:
+    return default if value is None else value
+
+
+def _bare(data: dict[str, Any]) -> dict[str, Any]:
+    """The object itself, should it come in an envelope: `{"data": {…}}` (how it comes is not documented)."""
+    inner = data.get("data")
+    return inner if isinstance(inner, dict) and "id" not in data else data
+
+
+def _next_link(headers: httpx.Headers) -> str | None:
+    for value in headers.get_list("link"):
+        for part in value.split(","):
+            target, *params = part.split(";")
+            if any(param.replace(" ", "").replace('"', "").lower() == "rel=next" for param in params):
+                return target.strip().removeprefix("<").removesuffix(">")
+    return None
