@@ -1,6 +1,6 @@
 # The commands of a working day. All they need is Python 3.11 or later and make.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint format lock clean
+.PHONY: help setup run test lint format bench bench-full lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -43,6 +43,12 @@ lint: $(READY)  ## Check style, types and the import rule
 format: $(READY)  ## Format the code
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+
+bench: $(READY)  ## Measure against the alternatives, in about 3 minutes
+	@$(BIN)/python -m tests.benchmarks
+
+bench-full: $(READY)  ## The same with more rounds and a million events, in about half an hour
+	@$(BIN)/python -m tests.benchmarks --full
 
 lock: $(READY)  ## Write the requirements files anew from pyproject.toml
 	@$(PIP) install --quiet uv
