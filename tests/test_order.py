@@ -112,6 +112,8 @@ def test_a_turn_that_was_not_passed_on_is_taken_over(inbox: Inbox, accept: Accep
     sweep(inbox)
     again = take(inbox)
     assert inbox.take_turn(again.id, again.token, "job/job_1")
+    assert inbox.redis.keys("jobhook:line:*") == []
+    assert 0 < int(inbox.redis.ttl("jobhook:turn:job/job_1"))
 
 
 def test_a_stale_attempt_gets_no_turn(inbox: Inbox, accept: Accept) -> None:
@@ -130,5 +132,6 @@ def test_events_of_a_resource_never_overlap_while_others_do(server: EmbeddedServ
     total = resources * number
     wait_until(lambda: stack.inbox.stats().states["done"] == total, "all events", patience=60)
     assert stack.redis.get("overlaps") is None
+    assert stack.redis.keys("jobhook:turn:*") == stack.redis.keys("jobhook:line:*") == []
     assert stack.redis.scard("together") > 1  # different resources did run at the same time
     assert stack.inbox.stats().counts.get("attempts:retry", 0) == 0

@@ -76,6 +76,9 @@ local function retry(id, delay)
   redis.call('ZADD', P .. 'retrying', NOW + delay, id)
 end
 
+-- Seconds after which a turn that nobody has passed on is forgotten; a handler runs for a day at most.
+local TURN_LIFE = 7 * 86400
+
 -- At the end of an attempt: gives the turn to the event that has waited longest for it.
 local function pass_turn(id)
   local resource = redis.call('HGET', event_key(id), 'turn')
@@ -89,7 +92,7 @@ local function pass_turn(id)
     local state = redis.call('HGET', event_key(waiting), 'state')
     if state == 'retrying' then requeue(waiting, cjson.decode(job), 'retrying') end
     if state == 'retrying' or state == 'queued' then
-      redis.call('SET', turn, waiting)
+      redis.call('SET', turn, waiting, 'EX', TURN_LIFE)
       return
     end
     waiting = redis.call('ZPOPMIN', line)[1]

@@ -18,6 +18,7 @@ if state == 'queued' or state == 'running' then
   retry(id, tonumber(ARGV[4]))
   return 0
 end
-redis.call('SET', turn, id)
+redis.call('SET', turn, id, 'EX', TURN_LIFE)
+redis.call('ZREM', P .. 'line:' .. resource, id)
 redis.call('HSET', key, 'turn', resource)
 return 1
