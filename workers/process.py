@@ -17,7 +17,6 @@ from typing import Any
 
 import orjson
 import structlog
-from redis.exceptions import RedisError
 
 from app.config import load_settings
 from app.errors import describe
@@ -104,7 +103,9 @@ class Processor:
             if self._uses_api:
                 self._resources.forget(record)
             return self._run_each(record, handlers)
-        except RedisError as error:
+        except HandlerTimeout:
+            raise
+        except Exception as error:  # noqa: BLE001 - our own trouble, as with Redis, is one more reason to retry
             return [error]
 
     def _run_each(self, record: Record, handlers: list[Handler]) -> list[BaseException]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from html import escape
 
-WIDTH, BAR, GAP, LABELS, FIGURES = 720, 18, 8, 230, 70
+WIDTH, BAR, GAP, LABELS, FIGURES = 760, 18, 8, 270, 70
 OURS, THEIRS = "#0a7d4b", "#9aa5b1"
 
 
