@@ -113,7 +113,7 @@ def test_a_turn_that_was_not_passed_on_is_taken_over(inbox: Inbox, accept: Accep
     again = take(inbox)
     assert inbox.take_turn(again.id, again.token, "job/job_1")
     assert inbox.redis.keys("jobhook:line:*") == []
-    assert 0 < int(inbox.redis.ttl("jobhook:turn:job/job_1"))
+    assert int(inbox.redis.ttl("jobhook:turn:job/job_1")) > 0
 
 
 def test_a_stale_attempt_gets_no_turn(inbox: Inbox, accept: Accept) -> None:
