@@ -295,6 +295,14 @@ def configured_names() -> set[str]:
     return {name.upper() for name in names}
 
 
+def configured_values() -> dict[str, str]:
+    """What the environment and the `.env` file set of the settings, as it stands there."""
+    env_file, _ = _sources()
+    values = (dotenv_values(env_file) if env_file else {}) | dict(os.environ)
+    known = {variable(name) for name in Settings.model_fields}
+    return {name: value for name, value in values.items() if name in known and value is not None}
+
+
 def _sources() -> tuple[Path | None, Path | None]:
     """The `.env` file and the secrets folder, as far as they exist."""
     env_file = Path(os.environ.get(ENV_FILE, ".env"))

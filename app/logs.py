@@ -16,6 +16,9 @@ from structlog.types import Processor
 from app.config import Settings
 from app.errors import describe
 
+_EVENT_WIDTH = 10
+"""Columns for what happened, on a terminal."""
+
 
 def configure(settings: Settings) -> None:
     """Sets up logging for this process, to standard output."""
@@ -23,9 +26,9 @@ def configure(settings: Settings) -> None:
     as_json = settings.log_format == "json" or (settings.log_format == "auto" and not sys.stdout.isatty())
     stamp = structlog.processors.TimeStamper(fmt="iso" if as_json else "%H:%M:%S", utc=as_json)
     shared: list[Processor] = [structlog.stdlib.add_log_level, stamp]
-    render: Processor = (
-        structlog.processors.JSONRenderer(serializer=_dumps) if as_json else structlog.dev.ConsoleRenderer()
-    )
+    render: Processor = structlog.processors.JSONRenderer(serializer=_dumps)
+    if not as_json:
+        render = structlog.dev.ConsoleRenderer(sort_keys=False, pad_event_to=_EVENT_WIDTH)
     structlog.configure(
         processors=[structlog.processors.add_log_level, stamp, _describe_exception, render],
         wrapper_class=structlog.make_filtering_bound_logger(level),

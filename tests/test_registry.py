@@ -206,3 +206,11 @@ def test_two_functions_of_one_name_are_refused() -> None:
     registry.on("a")(make())
     with pytest.raises(ConfigError, match="Two handlers are named"):
         registry.on("b")(make())
+
+
+def test_what_cannot_be_given_to_a_handler_is_told_at_once() -> None:
+    registry = Registry()
+    with pytest.raises(ConfigError, match="say by an annotation what 'thing' is"):
+        registry.on("*")(lambda event, thing: None)
+    with pytest.raises(ConfigError, match="has to take the event"):
+        registry.on("*")(lambda: None)

@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import signal
 import socket
+import sys
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from multiprocessing.sharedctypes import RawValue
@@ -160,10 +161,13 @@ def _work(settings: Settings, name: str, deadline: Deadline) -> None:
     for number in (*_STOP_SIGNALS, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
-    worker = JobhookWorker(
-        [jobs.QUEUE], name=name, connection=connect(settings, retries=0), settings=settings, deadline=deadline
-    )
-    worker.work(logging_level="WARNING")
+    try:
+        worker = JobhookWorker(
+            [jobs.QUEUE], name=name, connection=connect(settings, retries=0), settings=settings, deadline=deadline
+        )
+        worker.work(logging_level="WARNING")
+    except RedisError:  # while it registers or takes leave; the supervisor says so, and starts another
+        sys.exit(1)
 
 
 def main() -> None:

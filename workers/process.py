@@ -75,7 +75,7 @@ class Processor:
             id=record.id,
             token=record.token,
             outcome=verdict.outcome,
-            attempt=_history(record, verdict, elapsed),
+            attempt=_history(record, verdict, elapsed, len(handlers)),
             delay=verdict.delay,
             unhandled=not handlers,
             uncounted=verdict.uncounted,
@@ -177,7 +177,7 @@ def _step(handler: Handler) -> str:
     return f"handler {handler.name}"
 
 
-def _history(record: Record, verdict: Verdict, elapsed: float) -> bytes:
+def _history(record: Record, verdict: Verdict, elapsed: float, handlers: int) -> bytes:
     started = round((record.started or 0) * 1000)
     entry: dict[str, Any] = {
         "attempt": record.attempt,
@@ -185,6 +185,7 @@ def _history(record: Record, verdict: Verdict, elapsed: float) -> bytes:
         "ended": started + round(elapsed * 1000),
         "worker": record.worker,
         "outcome": verdict.outcome,
+        "handlers": handlers,
     }
     if (error := verdict.error) is not None:
         lines = "".join(traceback.format_exception(error))

@@ -59,11 +59,16 @@ class Registry:
         """Registers a function under a name of its own.
 
         Raises:
-            ConfigError: another function has that name.
+            ConfigError: another function has that name, or it is not clear what the function wants.
         """
         if any(handler.name == name and handler.function is not function for handler in self.handlers):
             raise ConfigError(f"Two handlers are named {name}: their success could not be told apart.")
         parameters = list(inspect.signature(function, eval_str=True).parameters.values())
+        if not parameters:
+            raise ConfigError(f"Handler {name} has to take the event.")
+        for parameter in parameters[1:]:
+            if parameter.annotation is inspect.Parameter.empty:
+                raise ConfigError(f"Handler {name}: say by an annotation what {parameter.name!r} is, as JobsiteOn.")
         needs = tuple(parameter.annotation for parameter in parameters[1:])
         wanted = re.compile(translate(pattern.casefold()))
         self.handlers.append(Handler(name, function, wanted, one_at_a_time, needs))

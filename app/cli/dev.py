@@ -20,7 +20,7 @@ from app.cli.inspect import life
 from app.cli.output import console, program
 from app.cli.run import refuse_used_port
 from app.cli.send import deliver, local_url, summary
-from app.config import Settings, configured_names, load_settings
+from app.config import Settings, configured_names, configured_values, load_settings
 from app.embedded import DURABLE, HOST, EmbeddedServer, free_port
 from app.errors import ConfigError
 from app.inbox import Inbox, Record, connect
@@ -52,8 +52,7 @@ def dev(
     with _folder(data) as lock:
         host, port = _configure(data, port)
         refuse_used_port(host, port)
-        with _redis(data, lock), _remembered(data), _Processes() as processes:
-            _simulate_api(processes)
+        with _redis(data, lock), _Processes() as processes, _simulated_api(processes), _remembered(data):
             processes.start()
             settings = load_settings()
             url = local_url(settings)
@@ -121,10 +120,10 @@ def _local_key(file: Path) -> str:
 @contextmanager
 def _remembered(data: Path) -> Iterator[None]:
     """Lets the other commands know what runs here."""
-    names = ("JOBSITEON_API_KEY", "REDIS_URL", "JOBHOOK_REQUIRE_HTTPS", "JOBHOOK_PORT")
+    values = configured_values()
     file = data / ENV_FILE_NAME
     file.touch(mode=0o600)
-    file.write_text("".join(f"{name}={os.environ[name]}\n" for name in names if name in os.environ))
+    file.write_text("".join(f"{name}='{value}'\n" for name, value in values.items()))
     try:
         yield
     finally:
@@ -178,13 +177,16 @@ class _Processes:
         return all(process.poll() is None for process in self._running)
 
 
-def _simulate_api(processes: _Processes) -> None:
+@contextmanager
+def _simulated_api(processes: _Processes) -> Iterator[None]:
     """In a clone of the repository, handlers talk to the simulator of the tests unless an API is configured."""
-    if find_spec("tests") and find_spec(_SIMULATOR) and "JOBSITEON_API_URL" not in configured_names():
+    configured = {"JOBSITEON_API_URL", "JOBSITEON_API_TOKEN"} & configured_names()
+    if not configured and find_spec("tests") and find_spec(_SIMULATOR):
         port = free_port()
         processes.modules.insert(0, (_SIMULATOR, "--port", str(port)))
         os.environ["JOBSITEON_API_URL"] = f"http://{HOST}:{port}/v1"
         os.environ["JOBHOOK_API_PLAIN_LOOPBACK"] = "true"
+    yield
 
 
 def _wait_until_ready(url: str, processes: _Processes) -> None:
@@ -230,6 +232,8 @@ def _say_what_to_do() -> None:
     )
     if Path(_EXAMPLE).is_file():
         console.print(f"Edit first:    [bold]{_EXAMPLE}[/] (the workers restart by themselves)")
+    if load_settings().api_plain_loopback:
+        console.print("API:           a simulator; set JOBSITEON_API_TOKEN and it is JobsiteOn's own")
     console.print("Stop:          Ctrl-C\n")
 
 

@@ -63,5 +63,7 @@ def _settings(current: Settings) -> list[Check]:
     if current.previous_api_keys:
         number = len(current.previous_api_keys)
         remedy = "when the rotation is done, empty JOBSITEON_PREVIOUS_API_KEYS"
-        findings.append(Check("keys", "warn", f"{number} previous keys are still accepted", remedy))
+        findings.append(
+            Check("keys", "warn", f"{number} previous key{'s' if number > 1 else ''} still accepted", remedy)
+        )
     return findings

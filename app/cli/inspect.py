@@ -72,7 +72,7 @@ def events(
             escape(record.type),
             escape(record.meta.get("resource") or ""),
             _state(record),
-            str(record.token),
+            str(len(record.attempts)),
             str(1 + record.redelivered),
         )
     print_table(table)
@@ -157,6 +157,8 @@ def _moments(record: Record, due: float | None) -> Iterator[tuple[float, list[st
         yield _moment(entry["started"] / 1000, "handled", f"attempt {entry['attempt']}, by {entry['worker']}")
         took = f"after {entry['ended'] - entry['started']} ms"
         error = entry.get("error")
+        if entry.get("handlers") == 0:
+            took += f": no handler wants {escape(record.type)}"
         yield _moment(entry["ended"] / 1000, entry["outcome"], took, _OUTCOME_STYLES[entry["outcome"]], error)
     if record.state == "running" and record.started:
         yield _moment(record.started, "running", f"attempt {record.attempt}, by {record.worker}", "blue")
@@ -222,7 +224,7 @@ def _summary(record: Record) -> dict[str, Any]:
         "resource": record.meta.get("resource"),
         "state": record.state,
         "received": iso(record.received),
-        "attempts": record.token,
+        "attempts": len(record.attempts),
         "deliveries": 1 + record.redelivered,
         "conflict_of": record.conflict_of,
     }
