@@ -5,6 +5,7 @@ It is synchronous, for workers, command line and health checks; the receiver's o
 has an asyncio caller of its own in `app/intake.py`.
 """
 
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,7 +14,7 @@ from typing import Any, Literal, NamedTuple, cast
 import orjson
 from redis import Redis
 from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError
+from redis.exceptions import ConnectionError, NoScriptError, TimeoutError  # noqa: A004
 from redis.retry import Retry
 
 from app import jobs, scripts
@@ -36,6 +37,7 @@ SWEEP_MOST = 1000
 """Events of each kind per sweep: about 20 ms of the server's time."""
 LONGEST_TURN_WAIT_MS = 60_000
 """After which an event that waits for its turn looks for itself."""
+STEP_RETRY_SECONDS = 0.2
 SOCKET_TIMEOUT_SECONDS = 5.0
 
 State = Literal["queued", "running", "retrying", "done", "dead"]
@@ -237,8 +239,15 @@ class Inbox:
         return Turn(recorded, Record.from_hash(id.decode(), dict(zip(flat[::2], flat[1::2], strict=True))))
 
     def record_step(self, id: str, token: int, step: str, result: bytes) -> bool:
-        """Records a finished step; False if the attempt is no longer the current one."""
-        return bool(self._run(scripts.STEP, id, token, step, result))
+        """Records a finished step; False if the attempt is no longer the current one.
+
+        While Redis is away it is tried again, because the step has happened; the handler timeout ends that.
+        """
+        while True:
+            try:
+                return bool(self._run(scripts.STEP, id, token, step, result))
+            except (ConnectionError, TimeoutError):
+                time.sleep(STEP_RETRY_SECONDS)
 
     def take_turn(self, id: str, token: int, resource: str) -> bool:
         """Makes it a running event's turn for its resource; False if it now waits in line, given back."""
@@ -257,9 +266,13 @@ class Inbox:
         )
         return Sweep(*found) if found else None
 
-    def release(self, worker: str, reason: str) -> list[str]:
-        """Ends the attempts of a worker known to be dead. Returns the ids of their events."""
-        ids = self._run(scripts.RELEASE, worker, reason, self.settings.max_attempts, self._retention)
+    def release(self, worker: str, reason: str, *, counts: bool = True) -> list[str]:
+        """Ends the attempts of a worker known to be dead. Returns the ids of their events.
+
+        With `counts` false they do not use up an attempt: no handler has run in them.
+        """
+        limits = (self.settings.max_attempts, self._retention)
+        ids = self._run(scripts.RELEASE, worker, reason, *limits, "1" if counts else "")
         return [id.decode() for id in ids]
 
     def replay(self, ids: Sequence[str]) -> dict[str, State | None]:

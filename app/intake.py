@@ -6,6 +6,7 @@ all of them go out together. Under load a batch shares one script call and one w
 """
 
 import asyncio
+import contextlib
 from collections import deque
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, cast
@@ -98,6 +99,8 @@ class Intake:
                     receipts = await self._commit([waiting.delivery for waiting in batch])
             except Exception as error:  # noqa: BLE001 - whatever it is, each delivery gets an answer (P6)
                 self._plan = None  # the next server may be another one
+                with contextlib.suppress(Exception):  # a demoted server keeps its clients
+                    await self._redis.connection_pool.disconnect(inuse_connections=False)
                 log.error("deliveries not recorded", deliveries=len(batch), **describe(error))
                 for waiting in batch:
                     if not waiting.receipt.done():

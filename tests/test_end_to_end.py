@@ -109,13 +109,16 @@ def test_a_worker_killed_in_a_handler_is_replaced_and_the_event_runs_again(stack
     assert "SIGKILL" in record.attempts[0]["error"]["message"]
 
 
-def test_a_worker_frozen_past_its_lease_cannot_overwrite(stack: Stack) -> None:
-    """P5: fencing. Its late success is not recorded, the second attempt's is."""
+def test_a_worker_frozen_past_its_lease_cannot_overwrite(server: EmbeddedServer, make_stack: MakeStack) -> None:
+    """P5: fencing. Once another worker has begun anew, the first one's late end is not recorded."""
+    stack = make_stack(server.url)
+    stack.start_receiver()
+    stack.start_workers(2)
     id = stack.deliver_event("test.wait", "evt_1")
     wait_until(lambda: stack.effects(id), "the handler")
     stack.redis.zadd("jobhook:running", {id: 0})  # as if the lease had run out
-    wait_until(lambda: stack.inbox.get(id).state != "running", "the sweep")
-    stack.redis.rpush(f"go:{id}", "go")
+    wait_until(lambda: len(stack.effects(id)) == 2, "the second attempt")
+    stack.redis.rpush(f"go:{id}", "go")  # the first to wait is the first to be served
     wait_until(lambda: stack.log_lines("attempt not recorded: its lease was lost"), "the refusal")
     stack.redis.rpush(f"go:{id}", "go")
     record = stack.wait_for(id, "done")

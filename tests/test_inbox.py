@@ -311,3 +311,39 @@ def test_stats_tell_the_age_of_the_oldest_open_event(inbox: Inbox, accept: Calla
     id = accept()
     inbox.redis.zincrby("jobhook:open", -5000, id)
     assert 5 <= inbox.stats().oldest_open_seconds < 60
+
+
+@pytest.mark.parametrize("swept", [1, 2])
+def test_a_late_end_counts_as_long_as_nobody_has_begun_anew(
+    inbox: Inbox, accept: Callable[..., str], swept: int
+) -> None:
+    """P5: after an outage longer than the lease, what is done need not run again."""
+    id = accept()
+    record = take(inbox)
+    age(inbox, "running", id)
+    for _ in range(swept):  # retrying, then queued
+        sweep(inbox)
+    assert inbox.turn("w", ended(record), want="").recorded is True
+    assert states(inbox) == {"done": 1}
+    assert inbox.turn("w").taken is None
+
+
+def test_a_take_whose_reply_was_lost_uses_up_no_attempt(inbox: Inbox, accept: Callable[..., str]) -> None:
+    id = accept()
+    take(inbox)
+    assert inbox.release("w", "The reply was lost.", counts=False) == [id]
+    sweep(inbox)
+    record = take(inbox)
+    assert (record.attempt, record.attempts) == (1, ())
+
+
+def test_a_record_deleted_by_hand_does_not_stop_the_sweep(inbox: Inbox, accept: Callable[..., str]) -> None:
+    """P2: for all the others."""
+    gone, other = accept(b"gone"), accept(b"other")
+    take(inbox)
+    take(inbox)
+    inbox.redis.delete(f"jobhook:event:{gone}")
+    age(inbox, "running", gone, other)
+    sweep(inbox)
+    sweep(inbox)
+    assert take(inbox).id == other

@@ -1,6 +1,7 @@
 """One event's handlers: what is recorded of each way in which they can end."""
 
 import asyncio
+import functools
 import re
 import sys
 import time
@@ -207,3 +208,32 @@ def test_a_stock_rq_worker_can_run_the_job(inbox: Inbox, settings: Settings, mon
     assert (record.state, record.token) == ("done", 1)
     assert re.fullmatch(r".+-\d+", record.worker or "")
     assert "tests.support.handlers" in sys.modules
+
+
+def test_an_async_handler_behind_a_plain_decorator_is_awaited(run: Run, registry: Registry) -> None:
+    """P2: else it would count as done without having run."""
+    ran: list[str] = []
+
+    async def inner(_: Event) -> None:
+        await asyncio.sleep(0)
+        ran.append("inner")
+
+    @registry.on("*")  # type: ignore[type-var]  # mypy takes the wrapper for what it wraps
+    @functools.wraps(inner)
+    def outer(event: Event) -> object:
+        return inner(event)
+
+    assert run()[0].outcome == "done"
+    assert ran == ["inner"]
+
+
+def test_an_exception_that_cannot_even_be_printed_is_a_failed_attempt(run: Run, registry: Registry) -> None:
+    class Unprintable(Exception):
+        def __str__(self) -> str:
+            raise TypeError
+
+    @registry.on("*")
+    def fail(_: Event) -> None:
+        raise Unprintable
+
+    assert run()[0].outcome == "retry"

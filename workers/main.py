@@ -93,6 +93,7 @@ class Supervisor:
                 log.warning("sweep healed", expired=swept.expired, lost=swept.lost)
         except RedisError as error:
             log.warning("redis does not answer", **describe(error))
+            self._inbox.redis.connection_pool.disconnect()  # a demoted server keeps its clients
             if self._stopping_since is not None and not self._children:
                 return False  # what could not be released waits for its lease
         return True

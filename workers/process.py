@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 import traceback
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
 from contextvars import copy_context
 from functools import cache
@@ -17,11 +17,12 @@ from typing import Any
 
 import orjson
 import structlog
+from redis.exceptions import RedisError
 
 from app.config import load_settings
 from app.errors import describe
 from app.inbox import Ended, Inbox, Record, connect
-from workers.event import Event
+from workers.event import Event, LeaseLost
 from workers.jobsiteon import AsyncJobsiteOn, JobsiteOn
 from workers.registry import Handler, Registry, load
 from workers.resources import Resources
@@ -60,14 +61,18 @@ class Processor:
         None if the event has to wait for its turn: it is given back already.
         """
         handlers = self._registry.matching(record.type)
-        if not self._take_turn(record, handlers):
-            return None
         begun = monotonic()
+        errors: list[BaseException]
         try:
+            if not self._take_turn(record, handlers):
+                return None
             with _time_limit(self._timeout):
                 errors = self._run(record, handlers)
         except HandlerTimeout as timeout:
+            self._inbox.redis.connection_pool.disconnect()  # it may have struck between a command and its reply
             errors = [timeout]
+        except RedisError as error:
+            errors = [error]
         verdict = judge(errors, record.attempt, self._max_attempts)
         elapsed = monotonic() - begun
         _log(record, verdict, elapsed, len(handlers))
@@ -117,23 +122,27 @@ class Processor:
                 self._call(handler, Event(record, self._inbox, handler.name))
             except HandlerTimeout:
                 raise
+            except LeaseLost as lost:
+                return [lost]  # the others are the new owner's to run
             except BaseException as error:  # noqa: BLE001 - a handler's sys.exit() is its failure, not ours
                 errors.append(error)
             else:
                 # The last one's success is recorded with the end of the attempt.
-                if handler is not left[-1] or errors:
-                    self._inbox.record_step(record.id, record.token, _step(handler), b"null")
+                if (handler is not left[-1] or errors) and not self._inbox.record_step(
+                    record.id, record.token, _step(handler), b"null"
+                ):
+                    return [LeaseLost(f"Another worker has event {record.id} by now.")]
         return errors
 
     def _call(self, handler: Handler, event: Event) -> None:
         needs = [self._resources(need) for need in handler.needs]
         with running(Step(event.id, _step(handler))):
-            if not inspect.iscoroutinefunction(handler.function):
-                handler.function(event, *needs)
+            result = handler.function(event, *needs)
+            if not inspect.isawaitable(result):
                 return
             self._runner = self._runner or asyncio.Runner()
             try:
-                self._runner.run(handler.function(event, *needs), context=copy_context())
+                self._runner.run(_wait_for(result), context=copy_context())
             except HandlerTimeout:
                 self._runner = None  # its loop was interrupted anywhere: not to be used again
                 raise
@@ -173,6 +182,10 @@ def _processor() -> Processor:
     return Processor(Inbox(connect(settings), settings), load(settings))
 
 
+async def _wait_for(awaitable: Awaitable[None]) -> None:
+    await awaitable
+
+
 def _step(handler: Handler) -> str:
     return f"handler {handler.name}"
 
@@ -191,10 +204,17 @@ def _history(record: Record, verdict: Verdict, elapsed: float, handlers: int) ->
         lines = "".join(traceback.format_exception(error))
         entry["error"] = {
             "type": f"{type(error).__module__}.{type(error).__qualname__}",
-            "message": _text(str(error)[:MAX_MESSAGE]),
+            "message": _text(_message(error)[:MAX_MESSAGE]),
             "traceback": _text(lines[-MAX_TRACEBACK:]),
         }
     return orjson.dumps(entry)
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - even that a handler's exception may get wrong
+        return "(its message cannot be shown)"
 
 
 def _text(text: str) -> str:

@@ -5,7 +5,7 @@ import inspect
 import pkgutil
 import re
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import translate
 from typing import Literal, TypeVar
 
@@ -76,7 +76,9 @@ class Registry:
     def matching(self, type: str) -> list[Handler]:
         """The handlers that want events of this type, each once."""
         folded = type.casefold()
-        return list({h.name: h for h in self.handlers if h.pattern.match(folded)}.values())
+        matching = [handler for handler in self.handlers if handler.pattern.match(folded)]
+        serial = {handler.name for handler in matching if handler.one_at_a_time}
+        return list({h.name: replace(h, one_at_a_time=h.name in serial) for h in matching}.values())
 
 
 registry = Registry()

@@ -26,7 +26,7 @@ FACTOR = 3
 LONGEST_WAIT_SECONDS = 8 * 3600.0
 JITTER = 0.2
 
-_RANDOM = random.Random()  # noqa: S311 - jitter is no secret
+_RANDOM = random.SystemRandom()  # not one that forked workers would share the state of
 
 
 class Permanent(Exception):

@@ -134,6 +134,9 @@ class JobhookWorker(SimpleWorker):
             except RedisError as error:  # monitoring only; the next turn deals with the connection
                 log.debug("no heartbeat", **describe(error))
 
+    def set_shutdown_requested_date(self) -> None:
+        """Nothing: called by a signal, it would talk to Redis in the middle of a handler or another command."""
+
     def request_force_stop(self, signum: int, frame: FrameType | None) -> None:
         """A second signal: ends as if killed. The event in hand is tried again."""
         os.kill(os.getpid(), signal.SIGKILL)
@@ -167,9 +170,10 @@ class JobhookWorker(SimpleWorker):
         """Once Redis answers again: records the end in hand, and gives back what was taken unknowingly."""
         while True:
             time.sleep(RECONNECT_SECONDS)
+            self.connection.connection_pool.disconnect()  # a demoted server keeps its clients
             try:
                 self._settle(self._inbox.turn(self.name, self._ended, want=""))
-                self._inbox.release(self.name, "The worker lost its connection to Redis.")
+                self._inbox.release(self.name, "The worker lost its connection to Redis.", counts=False)
             except RedisError as error:
                 log.debug("redis does not answer", worker=self.name, **describe(error))
             else:

@@ -93,6 +93,7 @@ local function pass_turn(id)
     if state == 'retrying' then requeue(waiting, cjson.decode(job), 'retrying') end
     if state == 'retrying' or state == 'queued' then
       redis.call('SET', turn, waiting, 'EX', TURN_LIFE)
+      redis.call('HSET', event_key(waiting), 'turn', resource)
       return
     end
     waiting = redis.call('ZPOPMIN', line)[1]
@@ -118,6 +119,7 @@ local function crash(id, message, max_attempts, retention)
   local record = redis.call('HMGET', key, 'token', 'attempt', 'started', 'worker')
   local attempt = tonumber(record[2])
   redis.call('ZREM', P .. 'running', id)
+  if not record[1] then return redis.call('ZREM', P .. 'open', id) end  -- its record was deleted by hand
   redis.call('HSET', key, 'attempt:' .. record[1], cjson.encode({
     attempt = attempt, started = tonumber(record[3]), ended = NOW, worker = record[4],
     outcome = 'crashed', error = { type = 'WorkerDied', message = message } }))

@@ -1,10 +1,17 @@
 #!lua flags=allow-oom
 -- Ends the attempts of a worker that is known to be dead, without waiting for its lease to run out.
--- ARGV  worker, message, max attempts, retention (s).  Returns the ids.
+-- ARGV  worker, message, max attempts, retention (s), whether it uses up an attempt: '1' | ''.  Returns the ids.
 local released = {}
 for _, id in ipairs(redis.call('ZRANGE', P .. 'running', 0, -1)) do  -- as many as there are workers
   if redis.call('HGET', event_key(id), 'worker') == ARGV[1] then
-    crash(id, ARGV[2], tonumber(ARGV[3]), ARGV[4])
+    if ARGV[5] == '1' then
+      crash(id, ARGV[2], tonumber(ARGV[3]), ARGV[4])
+    else
+      redis.call('ZREM', P .. 'running', id)
+      redis.call('HINCRBY', event_key(id), 'attempt', -1)
+      pass_turn(id)
+      retry(id, 0)
+    end
     released[#released + 1] = id
   end
 end

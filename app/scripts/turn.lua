@@ -15,6 +15,7 @@ if state == 'queued' or state == 'running' then
   redis.call('ZREM', P .. 'running', id)
   redis.call('HINCRBY', key, 'attempt', -1)
   redis.call('ZADD', P .. 'line:' .. resource, record[3], id)
+  redis.call('EXPIRE', P .. 'line:' .. resource, TURN_LIFE)
   retry(id, tonumber(ARGV[4]))
   return 0
 end

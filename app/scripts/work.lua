@@ -19,10 +19,12 @@ local function finish(id, token, outcome, delay, attempt, unhandled, uncounted, 
   local key = event_key(id)
   local record = redis.call('HMGET', key, 'token', 'state', 'attempt:' .. token)
   if record[1] ~= token then return 0 end
-  if record[2] ~= 'running' then  -- asked again, because the reply was lost?
-    return (record[3] == attempt or uncounted == '1') and 1 or 0
+  if record[2] ~= 'running' then
+    if record[3] == attempt or uncounted == '1' then return 1 end  -- asked again, because the reply was lost
+    -- The lease has run out, but nobody has begun anew: what is done is done, and need not run again.
+    if outcome ~= 'done' or (record[2] ~= 'queued' and record[2] ~= 'retrying') then return 0 end
   end
-  redis.call('ZREM', P .. 'running', id)
+  for _, zset in ipairs({ 'running', 'queued', 'retrying' }) do redis.call('ZREM', P .. zset, id) end
   if uncounted == '1' then
     redis.call('HINCRBY', key, 'attempt', -1)  -- and no line in its history: there may be any number of them
   else
