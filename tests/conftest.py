@@ -7,6 +7,7 @@ from typing import Any
 
 import hypothesis
 import pytest
+import structlog
 from redis import Redis
 
 from app.config import Settings
@@ -36,12 +37,14 @@ def own_server(tmp_path: Path) -> Iterator[EmbeddedServer]:
 
 
 @pytest.fixture(autouse=True)
-def no_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """What is set where the tests are run has no influence."""
+def no_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """What is set where the tests are run has no influence, nor how another test has set up logging."""
     for name in [name for name in os.environ if name.startswith(("JOBHOOK_", "JOBSITEON_", "REDIS_URL"))]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("JOBHOOK_ENV_FILE", str(tmp_path / "no.env"))
     monkeypatch.setenv("JOBHOOK_SECRETS_DIR", str(tmp_path / "no-secrets"))
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture
