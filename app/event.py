@@ -64,8 +64,6 @@ class Identity(NamedTuple):
 
     id: str
     """32 hex digits: the event's id, the same for every redelivery."""
-    conflict_id: str
-    """The id it gets instead if `id` is taken by other bytes."""
     digest: bytes
     """The first half of the SHA-256 of the body: what tells other bytes under the same id."""
 
@@ -105,11 +103,7 @@ def identify(body: bytes, event_id: str | None) -> Identity:
     """The identity of a delivery: from the event id in the signed body, else from the body itself."""
     digest = hashlib.sha256(body).digest()
     name = b"body:" + digest if event_id is None else b"event:" + event_id.encode("utf-8", "surrogatepass")
-    return Identity(
-        id=_short_hash(name),
-        conflict_id=_short_hash(b"conflict:" + digest + name),
-        digest=digest[:DIGEST_BYTES],
-    )
+    return Identity(hashlib.sha256(name).hexdigest()[:ID_LENGTH], digest[:DIGEST_BYTES])
 
 
 def subject(type: str) -> str:
@@ -124,10 +118,6 @@ def data_of(payload: Any) -> Any:
             if isinstance(payload.get(name), dict):
                 return payload[name]
     return payload
-
-
-def _short_hash(name: bytes) -> str:
-    return hashlib.sha256(name).hexdigest()[:ID_LENGTH]
 
 
 def _first(payload: Mapping[str, Any], paths: tuple[Path, ...], read: Callable[[Any], T | None]) -> T | None:

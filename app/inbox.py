@@ -48,7 +48,6 @@ class Delivery(NamedTuple):
     """An authentic delivery, ready to be recorded."""
 
     id: str
-    conflict_id: str
     digest: bytes
     meta: bytes
     body: bytes
@@ -191,9 +190,9 @@ def connect(settings: Settings, retries: int = 1) -> "Redis":
 
 def accept_arguments(settings: Settings, deliveries: Sequence[Delivery]) -> list[bytes | str | int]:
     """The arguments of the accept script."""
-    arguments: list[bytes | str | int] = [jobs.template(settings.handler_timeout), int(settings.dedupe_window)]
+    arguments: list[bytes | str | int] = [jobs.job(settings.handler_timeout), int(settings.dedupe_window)]
     for delivery in deliveries:
-        arguments += (delivery.id, delivery.conflict_id, delivery.digest, delivery.meta, delivery.body)
+        arguments += delivery
     return arguments
 
 
@@ -211,8 +210,8 @@ class Inbox:
             return self.redis.eval(script.text, 0, *arguments)
 
     @property
-    def _template(self) -> bytes:
-        return jobs.template(self.settings.handler_timeout)
+    def _job(self) -> bytes:
+        return jobs.job(self.settings.handler_timeout)
 
     @property
     def _retention(self) -> int:
@@ -261,7 +260,7 @@ class Inbox:
         """Puts everything due, expired or lost back in line; None if somebody has just done so."""
         found = self._run(
             scripts.SWEEP,
-            *(self._template, SWEEP_INTERVAL_MS, SWEEP_PATIENCE_MS, SWEEP_MOST),
+            *(self._job, SWEEP_INTERVAL_MS, SWEEP_PATIENCE_MS, SWEEP_MOST),
             *(self.settings.max_attempts, self._retention),
         )
         return Sweep(*found) if found else None
@@ -280,7 +279,7 @@ class Inbox:
 
         Returns the state each was in, None where there is no record.
         """
-        states = self._run(scripts.REPLAY, self._template, int(self.settings.dedupe_window), *ids)
+        states = self._run(scripts.REPLAY, self._job, int(self.settings.dedupe_window), *ids)
         return {id: cast(State, state.decode()) or None for id, state in zip(ids, states, strict=True)}
 
     def get(self, id: str) -> Record:

@@ -129,7 +129,7 @@ def _delivery(body: bytes, envelope: Envelope, headers: Headers, client: Client,
             if (value := headers.joined(name))
         },
     }
-    return Delivery(identity.id, identity.conflict_id, identity.digest, orjson.dumps(meta), body)
+    return Delivery(identity.id, identity.digest, orjson.dumps(meta), body)
 
 
 def _shown(event_id: str | None) -> str | None:

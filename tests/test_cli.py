@@ -92,7 +92,7 @@ def _delivery(body: bytes) -> Delivery:
     identity = identify(body, envelope.event_id)
     meta = {"type": envelope.type, "event_id": envelope.event_id, "resource": envelope.resource}
     meta |= {"client": "203.0.113.9", "key": "current"}
-    return Delivery(identity.id, identity.conflict_id, identity.digest, orjson.dumps(meta), body)
+    return Delivery(identity.id, identity.digest, orjson.dumps(meta), body)
 
 
 def take(inbox: Inbox, id: str) -> Record:

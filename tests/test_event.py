@@ -350,11 +350,10 @@ def test_ids_stay_the_same_from_release_to_release() -> None:
 
 
 def test_the_same_event_id_with_other_bytes_is_told_apart() -> None:
-    """P4: a conflict gets an id of its own, the same whenever the same conflict comes again."""
+    """P4."""
     one, other = identity(b'{"event_id":"e1","n":1}'), identity(b'{"event_id":"e1","n":2}')
     assert one.id == other.id
     assert one.digest != other.digest
-    assert len({one.id, one.conflict_id, other.conflict_id}) == 3
     assert other == identity(b'{"event_id":"e1","n":2}')
 
 
@@ -377,7 +376,7 @@ def test_any_body_can_be_read_and_identified(body: bytes) -> None:
     envelope, found = read_envelope(body), identity(body)
     assert 1 <= len(envelope.type) <= 100
     assert len(found.id) == 32
-    assert set(found.id + found.conflict_id) <= set("0123456789abcdef")
+    assert set(found.id) <= set("0123456789abcdef")
     assert identity(bytes(bytearray(body))) == found
 
 

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+from rq.job import Job
+from rq.serializers import JSONSerializer
 
 from app.config import Settings
 from app.inbox import Ended, Inbox, Record
@@ -16,7 +18,7 @@ from tests.test_inbox import take
 from tests.test_intake import accept_all, delivery
 from workers import Permanent, RetryAfter
 from workers.event import Event
-from workers.process import Processor, process
+from workers.process import Processor
 from workers.registry import Registry
 
 Run = Callable[..., tuple[Ended, Record]]
@@ -202,8 +204,9 @@ def test_a_stock_rq_worker_can_run_the_job(inbox: Inbox, settings: Settings, mon
     monkeypatch.setenv("REDIS_URL", settings.redis_url)
     monkeypatch.setenv("JOBHOOK_HANDLERS", "tests.support.handlers")
     (receipt,) = accept_all(settings, delivery(b'{"type":"test.ok"}'))
+    job = Job.fetch(receipt.id, connection=inbox.redis, serializer=JSONSerializer)
     for _ in range(2):
-        process(receipt.id)
+        job.perform()
     record = inbox.get(receipt.id)
     assert (record.state, record.token) == ("done", 1)
     assert re.fullmatch(r".+-\d+", record.worker or "")

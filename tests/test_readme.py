@@ -79,7 +79,7 @@ def test_every_handler_in_the_readme_runs(
     envelope = read_envelope(body)
     identity = identify(body, envelope.event_id)
     meta = orjson.dumps(envelope._asdict())
-    accept_all(settings, Delivery(identity.id, identity.conflict_id, identity.digest, meta, body))
+    accept_all(settings, Delivery(identity.id, identity.digest, meta, body))
     record = take(inbox)
     with serve(Api(KEY)) as jobsiteon:
         api = {"api_url": f"{jobsiteon.url}/v1", "api_plain_loopback": True}

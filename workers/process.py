@@ -13,11 +13,12 @@ from contextvars import copy_context
 from functools import cache
 from time import monotonic
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 import orjson
 import structlog
 from redis.exceptions import RedisError
+from rq.job import Job, get_current_job
 
 from app.config import load_settings
 from app.errors import describe
@@ -168,8 +169,9 @@ def _log(record: Record, verdict: Verdict, elapsed: float, handlers: int) -> Non
     )
 
 
-def process(id: str) -> None:
+def process() -> None:
     """The function of an event's RQ job: for stock RQ workers. Jobhook's own takes a shorter way."""
+    id = cast(Job, get_current_job()).id
     processor = _processor()
     turn = processor._inbox.turn(f"{socket.gethostname()}-{os.getpid()}", want=id)
     if turn.taken and (ended := processor.process(turn.taken)):

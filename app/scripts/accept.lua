@@ -1,21 +1,21 @@
 #!lua
 -- Records deliveries: each becomes a new event, a duplicate of a known one, or a conflict with it.
 --
--- ARGV  job template, dedupe window (s), then per delivery: id, conflict id, digest, meta, body
+-- ARGV  RQ job, dedupe window (s), then per delivery: id, digest, meta, body
 -- Returns, per delivery, a status and the event's id:
 --   accepted   a new event, queued
 --   duplicate  the same bytes again; nothing to do
 --   revived    the same bytes again, and the event was dead: it is back in the queue
 --   conflict   the same id with other bytes: a new event, flagged
 
-local job, window = cjson.decode(ARGV[1]), ARGV[2]
-redis.call('SADD', RQ .. ':queues', LIST)
+local window = ARGV[2]
+set_job(ARGV[1])
 
 local function create(id, meta, body, conflict_of)
   redis.call('HSET', event_key(id), 'state', 'queued', 'received', NOW, 'meta', meta, 'body', body)
   if conflict_of then redis.call('HSET', event_key(id), 'conflict_of', conflict_of) end
   redis.call('ZADD', P .. 'open', NOW, id)
-  enqueue(id, job)
+  enqueue(id)
 end
 
 local function mark(id, digest)
@@ -29,11 +29,14 @@ local function redeliver(id)
   redis.call('HINCRBY', key, 'redelivered', 1)
   redis.call('HSET', key, 'redelivered_last', NOW)
   if state ~= 'dead' then return 'duplicate' end
-  revive(id, job, state, window)
+  revive(id, state, window)
   return 'revived'
 end
 
-local function admit(id, conflict_id, digest, meta, body)
+-- The id that other bytes get under an id that is taken: as long as any, and the same each time.
+local function conflict_id(id, digest) return string.sub(redis.sha1hex(id .. digest), 1, #id) end
+
+local function admit(id, digest, meta, body)
   local known = mark(id, digest)
   if not known then
     local kept = redis.call('HGET', event_key(id), 'body')
@@ -46,16 +49,15 @@ local function admit(id, conflict_id, digest, meta, body)
     known = kept == body and digest or ''
   end
   if known == digest then return redeliver(id), id end
-  if mark(conflict_id, digest) or redis.call('EXISTS', event_key(conflict_id)) == 1 then
-    return redeliver(conflict_id), conflict_id
-  end
-  create(conflict_id, meta, body, id)
-  return 'conflict', conflict_id
+  local other = conflict_id(id, digest)
+  if mark(other, digest) or redis.call('EXISTS', event_key(other)) == 1 then return redeliver(other), other end
+  create(other, meta, body, id)
+  return 'conflict', other
 end
 
 local replies, totals = {}, {}
-for i = 3, #ARGV, 5 do
-  local status, id = admit(ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4])
+for i = 3, #ARGV, 4 do
+  local status, id = admit(ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3])
   replies[#replies + 1] = status
   replies[#replies + 1] = id
   totals[status] = (totals[status] or 0) + 1

@@ -11,7 +11,7 @@
 --   jobhook:latest:<res> string  when the newest event done of a resource occurred
 --   jobhook:turn:<res>   string  the event whose turn it is, where a resource's events run one at a time
 --   jobhook:line:<res>   zset    the events that wait for their turn, by time received
---   jobhook:job          string  template of an RQ job, for the turns passed on here
+--   jobhook:job          hash    an RQ job as it is in line: all are the same but for their key
 --   jobhook:counts       hash    counters since ever
 --   jobhook:swept        string  time of the last sweep
 --
@@ -27,27 +27,27 @@ local function event_key(id) return P .. 'event:' .. id end
 
 local function count(what, by) redis.call('HINCRBY', P .. 'counts', what, by or 1) end
 
--- Puts an event in line. `job` is the template of app/jobs.py, decoded.
-local function enqueue(id, job)
-  local fields = {}
-  for i = 1, #job, 2 do
-    local name, value = job[i], job[i + 1]
-    if name == 'data' or name == 'description' then value = string.gsub(value, '<id>', id) end
-    fields[i], fields[i + 1] = name, value
-  end
-  redis.call('HSET', RQ .. ':job:' .. id, unpack(fields))
+-- What a script that enqueues begins with: the job of app/jobs.py, as JSON, for `enqueue` to copy.
+local function set_job(fields)
+  redis.call('DEL', P .. 'job')
+  redis.call('HSET', P .. 'job', unpack(cjson.decode(fields)))
+  redis.call('SADD', RQ .. ':queues', LIST)
+end
+
+local function enqueue(id)
+  redis.call('COPY', P .. 'job', RQ .. ':job:' .. id, 'REPLACE')
   redis.call('RPUSH', LIST, id)
   redis.call('ZADD', P .. 'queued', NOW, id)
 end
 
-local function requeue(id, job, from)
+local function requeue(id, from)
   redis.call('ZREM', P .. from, id)
   redis.call('HSET', event_key(id), 'state', 'queued')
-  enqueue(id, job)
+  enqueue(id)
 end
 
 -- A final event (or one that waits for its retry) back to work, with all its attempts before it.
-local function revive(id, job, state, window)
+local function revive(id, state, window)
   local key = event_key(id)
   if state == 'done' then
     for _, field in ipairs(redis.call('HKEYS', key)) do
@@ -58,7 +58,7 @@ local function revive(id, job, state, window)
   redis.call('PERSIST', key)
   redis.call('EXPIRE', P .. 'seen:' .. id, window)
   redis.call('ZADD', P .. 'open', redis.call('HGET', key, 'received'), id)
-  requeue(id, job, state)
+  requeue(id, state)
 end
 
 -- A final state. The record stays for the retention. A dead event's marker goes with it, so that a
@@ -84,13 +84,13 @@ local function pass_turn(id)
   local resource = redis.call('HGET', event_key(id), 'turn')
   if not resource then return end
   redis.call('HDEL', event_key(id), 'turn')
-  local turn, line, job = P .. 'turn:' .. resource, P .. 'line:' .. resource, redis.call('GET', P .. 'job')
+  local turn, line = P .. 'turn:' .. resource, P .. 'line:' .. resource
   if redis.call('GET', turn) ~= id then return end
   redis.call('DEL', turn)
   local waiting = redis.call('ZPOPMIN', line)[1]
-  while waiting and job do
+  while waiting do
     local state = redis.call('HGET', event_key(waiting), 'state')
-    if state == 'retrying' then requeue(waiting, cjson.decode(job), 'retrying') end
+    if state == 'retrying' then requeue(waiting, 'retrying') end
     if state == 'retrying' or state == 'queued' then
       redis.call('SET', turn, waiting, 'EX', TURN_LIFE)
       redis.call('HSET', event_key(waiting), 'turn', resource)

@@ -1,11 +1,11 @@
 #!lua
 -- Puts events back to work on request. A dead one goes on where it stopped; a done one starts anew.
--- ARGV  job template, dedupe window (s), then ids.  Returns, per id, the state it was in ('' if there is no record).
-local job, states = cjson.decode(ARGV[1]), {}
-redis.call('SADD', RQ .. ':queues', LIST)
+-- ARGV  RQ job, dedupe window (s), then ids.  Returns, per id, the state it was in ('' if there is no record).
+local states = {}
+set_job(ARGV[1])
 for i = 3, #ARGV do
   local state = redis.call('HGET', event_key(ARGV[i]), 'state') or ''
-  if state == 'dead' or state == 'done' or state == 'retrying' then revive(ARGV[i], job, state, ARGV[2]) end
+  if state == 'dead' or state == 'done' or state == 'retrying' then revive(ARGV[i], state, ARGV[2]) end
   states[#states + 1] = state
 end
 return states

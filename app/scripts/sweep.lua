@@ -2,16 +2,16 @@
 -- Heals and tidies, at most once per interval whoever asks: every unfinished event is either in line,
 -- leased, or waiting for its time; what has been forgotten on the way is found here (P2).
 --
--- ARGV  job template, interval (ms), patience (ms), most of each kind, max attempts, retention (s)
+-- ARGV  RQ job, interval (ms), patience (ms), most of each kind, max attempts, retention (s)
 -- Returns {due, expired, lost, trimmed}, or an empty list if it is not yet time.
 
-local job, interval, patience, most = cjson.decode(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local interval, patience, most = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local max_attempts, retention = tonumber(ARGV[5]), tonumber(ARGV[6])
 
 local since = NOW - tonumber(redis.call('GET', P .. 'swept') or 0)
 if since >= 0 and since < interval then return {} end  -- negative: the clock was set back
 redis.call('SET', P .. 'swept', NOW)
-redis.call('SET', P .. 'job', ARGV[1])
+set_job(ARGV[1])
 
 local function until_(zset, limit) return redis.call('ZRANGE', P .. zset, '-inf', limit, 'BYSCORE', 'LIMIT', 0, most) end
 
@@ -20,7 +20,7 @@ local expired = until_('running', NOW)
 for _, id in ipairs(expired) do crash(id, 'The lease ran out: the worker vanished or hung.', max_attempts, retention) end
 
 local due = until_('retrying', NOW)
-for _, id in ipairs(due) do requeue(id, job, 'retrying') end
+for _, id in ipairs(due) do requeue(id, 'retrying') end
 
 -- The RQ list is first in, first out: what was queued before its head and is still "queued" has left
 -- the list without being leased. Found without reading the list, however long it is.
@@ -37,7 +37,7 @@ for _ = 1, most do
   redis.call('DEL', RQ .. ':job:' .. head)
 end
 local lost = until_('queued', horizon)
-for _, id in ipairs(lost) do enqueue(id, job) end
+for _, id in ipairs(lost) do enqueue(id) end
 
 -- Index entries of records that have expired.
 local trimmed = 0

@@ -96,7 +96,7 @@ def fill(server: EmbeddedServer, number: int, batch: int = 2000) -> None:
 def _delivery() -> Delivery:
     body = sample("job.created")
     identity = identify(body, read_envelope(body).event_id)
-    return Delivery(identity.id, identity.conflict_id, identity.digest, b'{"type":"job.created"}', body)
+    return Delivery(identity.id, identity.digest, b'{"type":"job.created"}', body)
 
 
 def start_latencies(server: EmbeddedServer, seconds: float) -> tuple[float, float]:
