@@ -148,11 +148,11 @@ def _identifier(value: Any) -> str | None:
     return None
 
 
-def _is_envelope(payload: Mapping[str, Any]) -> bool:
+def _is_envelope(payload: dict[str, Any]) -> bool:
     """Whether a bare `id` is the event's: else it may be the resource's own, and deduplicating on that
     would swallow every later update.
     """
-    return payload.get("resource_id") is not None or any(isinstance(payload.get(name), dict) for name in _NESTED)
+    return payload.get("resource_id") is not None or data_of(payload) is not payload
 
 
 @lru_cache(_TYPES_REMEMBERED)

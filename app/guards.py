@@ -1,21 +1,16 @@
-"""What a request must pass before anything of it is looked at: HTTPS, address, encoding, size, time."""
+"""What a request must pass before its body is read: HTTPS, address, encoding."""
 
-import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import cast
 
-from starlette.types import Receive, Scope
+from starlette.types import Scope
 
-from app.config import BODY_SECONDS, Network, Settings
-from app.errors import AddressNotAllowed, BodyTooLarge, BodyTooSlow, ContentEncoded, PlainHttp
+from app.config import Network, Settings
+from app.errors import AddressNotAllowed, ContentEncoded, PlainHttp
 
 _CLIENTS_REMEMBERED = 1024
-_TOO_SLOW = "the body is too slow"
-_LONGEST_NUMBER = 19
-"""Digits of a Content-Length that are worth converting."""
 
 Address = IPv4Address | IPv6Address
 
@@ -27,10 +22,6 @@ class Client:
     address: str
     https: bool
     allowed: bool
-
-
-class Disconnected(Exception):
-    """The client went away before its body was complete; there is nobody to answer."""
 
 
 class Gate:
@@ -79,47 +70,6 @@ class Gate:
             https=proto == "https",
             allowed=not self._allowed or (address is not None and _within(address, self._allowed)),
         )
-
-
-async def read_body(receive: Receive, declared: bytes, limit: int) -> bytes:
-    """The body of a request, counted while it streams.
-
-    Raises:
-        BodyTooLarge: it is, or says it is, over `limit` bytes.
-        BodyTooSlow: it took more than `BODY_SECONDS`.
-        Disconnected: the client went away.
-    """
-    if declared.isdigit() and (len(declared) > _LONGEST_NUMBER or int(declared) > limit):
-        raise BodyTooLarge
-    # What asyncio.timeout does, at a third of its cost: this is on the way of every delivery.
-    task = cast(asyncio.Task[object], asyncio.current_task())
-    timer = task.get_loop().call_later(BODY_SECONDS, task.cancel, _TOO_SLOW)
-    try:
-        return await _read(receive, limit)
-    except asyncio.CancelledError as cancelled:
-        if _TOO_SLOW not in cancelled.args:
-            raise
-        task.uncancel()
-        raise BodyTooSlow from None
-    finally:
-        timer.cancel()
-
-
-async def _read(receive: Receive, limit: int) -> bytes:
-    chunks: list[bytes] = []
-    size = 0
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise Disconnected
-        chunk = message.get("body", b"")
-        size += len(chunk)
-        if size > limit:
-            raise BodyTooLarge
-        if chunk:
-            chunks.append(chunk)
-        if not message.get("more_body", False):
-            return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
 def refuse_encoded(content_encoding: bytes) -> None:

@@ -14,13 +14,14 @@ from typing import Any, Literal, NamedTuple, cast
 import structlog
 from redis.asyncio import Redis
 from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, ResponseError
+from redis.exceptions import ConnectionError, NoScriptError, ResponseError  # noqa: A004
 from redis.retry import Retry
 
 from app.config import Settings
 from app.durability import Plan, Server, plan
 from app.errors import Unavailable, describe
 from app.inbox import Delivery, accept_arguments
+from app.pipe import Command, Pipe
 from app.scripts import ACCEPT
 
 MAX_BATCH = 128
@@ -61,6 +62,7 @@ class Intake:
             socket_connect_timeout=settings.ack_budget,
             retry=Retry(NoBackoff(), 1),  # a connection that a restarted server has left behind
         )
+        self._idle: list[Pipe] = []
         self._plan: Plan | None = None
         self._waiting: deque[_Waiting] = deque()
         self._waiting_bytes = 0
@@ -90,17 +92,20 @@ class Intake:
     async def close(self) -> None:
         """Finishes what is on its way and closes the connections."""
         await asyncio.gather(*self._committers, return_exceptions=True)
+        await self._disconnect()
         await self._redis.aclose()
 
     async def _commit_all(self) -> None:
+        pipe = self._idle.pop() if self._idle else Pipe(self._redis.connection_pool)
         while batch := self._next_batch():
             try:
                 async with asyncio.timeout_at(batch[0].deadline):
-                    receipts = await self._commit([waiting.delivery for waiting in batch])
+                    receipts = await self._commit(pipe, [waiting.delivery for waiting in batch])
             except Exception as error:  # noqa: BLE001 - whatever it is, each delivery gets an answer (P6)
                 self._plan = None  # the next server may be another one
-                with contextlib.suppress(Exception):  # a demoted server keeps its clients
-                    await self._redis.connection_pool.disconnect(inuse_connections=False)
+                with contextlib.suppress(Exception):
+                    await pipe.close()  # a demoted server keeps its clients
+                    await self._disconnect()
                 log.error("deliveries not recorded", deliveries=len(batch), **describe(error))
                 for waiting in batch:
                     if not waiting.receipt.done():
@@ -111,6 +116,7 @@ class Intake:
                         waiting.receipt.set_result(receipt)
         # In the same step as the last look, so that no delivery can come in between and find nobody.
         self._committing -= 1
+        self._idle.append(pipe)
 
     def _next_batch(self) -> list[_Waiting]:
         batch: list[_Waiting] = []
@@ -122,25 +128,30 @@ class Intake:
         self._waiting_bytes -= size
         return batch
 
-    async def _commit(self, deliveries: list[Delivery]) -> list[Receipt]:
-        if self._plan is None:
-            self._plan = await self._make_plan()
+    async def _disconnect(self) -> None:
+        for pipe in self._idle:
+            await pipe.close()
+        await self._redis.connection_pool.disconnect(inuse_connections=False)
+
+    async def _commit(self, pipe: Pipe, deliveries: list[Delivery]) -> list[Receipt]:
         arguments = accept_arguments(self._settings, deliveries)
         try:
-            replies = await self._evaluate(self._plan, "EVALSHA", ACCEPT.sha, arguments)
-        except NoScriptError:
-            replies = await self._evaluate(self._plan, "EVAL", ACCEPT.text, arguments)
+            replies = await self._record(pipe, arguments)
+        except ConnectionError:  # left behind by a server that has restarted since, perhaps as another one
+            self._plan = None
+            replies = await self._record(pipe, arguments)
         return [
             Receipt(cast(Status, status.decode()), id.decode())
             for status, id in zip(replies[::2], replies[1::2], strict=True)
         ]
 
-    async def _evaluate(self, plan: Plan, command: str, script: str, arguments: list[Any]) -> list[bytes]:
-        async with self._redis.pipeline(transaction=False) as pipeline:
-            pipeline.execute_command(command, script, 0, *arguments)
-            if plan.waitaof:
-                pipeline.execute_command("WAITAOF", FSYNC_LOCAL, FSYNC_REPLICAS, 0)
-            replies, *fsynced = await pipeline.execute()
+    async def _record(self, pipe: Pipe, arguments: list[Any]) -> list[bytes]:
+        self._plan = self._plan or await self._make_plan()
+        wait: list[Command] = [("WAITAOF", FSYNC_LOCAL, FSYNC_REPLICAS, 0)] if self._plan.waitaof else []
+        try:
+            replies, *fsynced = await pipe.send(("EVALSHA", ACCEPT.sha, 0, *arguments), *wait)
+        except NoScriptError:
+            replies, *fsynced = await pipe.send(("EVAL", ACCEPT.text, 0, *arguments), *wait)
         if fsynced and int(fsynced[0][0]) < FSYNC_LOCAL:
             raise Unavailable
         return cast(list[bytes], replies)

@@ -7,11 +7,12 @@ handlers are brought into the same form.
 import json
 import logging
 import sys
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 import structlog
-from structlog.types import Processor
+from structlog.types import EventDict, Processor
 
 from app.config import Settings
 from app.errors import describe
@@ -24,13 +25,9 @@ def configure(settings: Settings) -> None:
     """Sets up logging for this process, to standard output."""
     level = logging.getLevelNamesMapping()[settings.log_level.upper()]
     as_json = settings.log_format == "json" or (settings.log_format == "auto" and not sys.stdout.isatty())
-    stamp = structlog.processors.TimeStamper(fmt="iso" if as_json else "%H:%M:%S", utc=as_json)
-    shared: list[Processor] = [structlog.stdlib.add_log_level, stamp]
-    render: Processor = structlog.processors.JSONRenderer(serializer=_dumps)
-    if not as_json:
-        render = structlog.dev.ConsoleRenderer(sort_keys=False, pad_event_to=_EVENT_WIDTH)
+    render = [_as_json] if as_json else _as_text()
     structlog.configure(
-        processors=[structlog.processors.add_log_level, stamp, _describe_exception, render],
+        processors=render,
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.WriteLoggerFactory(),
         cache_logger_on_first_use=True,
@@ -38,8 +35,7 @@ def configure(settings: Settings) -> None:
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[*shared, _describe_exception],
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, render],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render]
         )
     )
     logging.basicConfig(handlers=[handler], level=level, force=True)
@@ -47,14 +43,28 @@ def configure(settings: Settings) -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
-def _dumps(value: Any, **_: Any) -> str:
+def _as_text() -> list[Processor]:
+    """For people, on a terminal."""
+    return [
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
+        _describe_exception,
+        structlog.dev.ConsoleRenderer(sort_keys=False, pad_event_to=_EVENT_WIDTH),
+    ]
+
+
+def _as_json(logger: Any, level: str, event: EventDict) -> str:
+    """For machines; all in one step, because it is on the way of every delivery."""
+    event = _describe_exception(logger, level, event)
+    event["level"] = level
+    event["timestamp"] = datetime.now(UTC)
     try:
-        return orjson.dumps(value, default=str).decode()
+        return orjson.dumps(event, default=str, option=orjson.OPT_UTC_Z).decode()
     except TypeError:  # a lone surrogate, a huge integer: a log line is no reason to fail
-        return json.dumps(value, default=str)
+        return json.dumps(event, default=str)
 
 
-def _describe_exception(_: Any, __: str, event: structlog.types.EventDict) -> structlog.types.EventDict:
+def _describe_exception(_: Any, __: str, event: EventDict) -> EventDict:
     """A traceback becomes the error's type and place: messages may quote payloads."""
     if exc_info := event.pop("exc_info", None):
         error = exc_info[1] if isinstance(exc_info, tuple) else exc_info

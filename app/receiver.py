@@ -12,10 +12,11 @@ import structlog
 from starlette.types import Receive, Scope, Send
 
 from app import signature
+from app.body import BodyReader, Disconnected
 from app.config import Settings
 from app.errors import MethodNotAllowed, Refusal, Unavailable, describe
 from app.event import Envelope, identify, read_envelope
-from app.guards import Client, Disconnected, Gate, read_body, refuse_encoded
+from app.guards import Client, Gate, refuse_encoded
 from app.inbox import Delivery
 from app.intake import Intake, Receipt
 from app.metrics import Metrics
@@ -29,22 +30,23 @@ log = structlog.stdlib.get_logger(__name__)
 
 
 class Headers:
-    """The headers of a request that matter here, found in one pass."""
+    """The headers of a request, of which few are repeated."""
 
-    __slots__ = ("_values",)
+    __slots__ = ("_last", "_pairs")
 
     def __init__(self, scope: Scope) -> None:
-        self._values: dict[bytes, list[bytes]] = {}
-        for name, value in scope["headers"]:
-            self._values.setdefault(name, []).append(value)
+        self._pairs: list[tuple[bytes, bytes]] = scope["headers"]
+        self._last: dict[bytes, bytes] = dict(self._pairs)
 
     def all(self, name: bytes) -> list[bytes]:
         """Every value of a header."""
-        return self._values.get(name, [])
+        return [value for found, value in self._pairs if found == name]
 
     def joined(self, name: bytes) -> bytes:
         """The values of a list header as one (RFC 9110, 5.3); empty if it is missing."""
-        return b",".join(self._values.get(name, ()))
+        if len(self._last) == len(self._pairs) or name not in self._last:
+            return self._last.get(name, b"")
+        return b",".join(self.all(name))
 
 
 class Receiver:
@@ -53,8 +55,9 @@ class Receiver:
     def __init__(self, settings: Settings, intake: Intake, metrics: Metrics) -> None:
         self._intake = intake
         self._metrics = metrics
+        self._log = log.bind()  # assembled now, not at each line
         self._gate = Gate(settings)
-        self._limit = settings.max_body_bytes
+        self._bodies = BodyReader(settings.max_body_bytes)
         self._verifier = signature.Verifier(
             settings.signing_keys, settings.signature_algorithm, settings.signature_encoding
         )
@@ -84,7 +87,7 @@ class Receiver:
         )
         elapsed = perf_counter() - begun
         self._metrics.acknowledged(elapsed)
-        log.info(
+        self._log.info(
             "delivery",
             status=receipt.status,
             id=receipt.id,
@@ -100,7 +103,7 @@ class Receiver:
         if scope["method"] != "POST":
             raise MethodNotAllowed
         refuse_encoded(headers.joined(b"content-encoding"))
-        body = await read_body(receive, headers.joined(b"content-length"), self._limit)
+        body = await self._bodies.read(receive, headers.joined(b"content-length"))
         signer = self._verifier.verify(headers.all(signature.HEADER), body)
         envelope = read_envelope(body)
         receipt = await self._intake.accept(_delivery(body, envelope, headers, client, signer))

@@ -1,0 +1,129 @@
+"""P3: a body costs no more than its limit; P6: one that does not come is given up."""
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+from starlette.types import Message
+
+from app.body import BodyReader, Disconnected
+from app.errors import BodyTooLarge, BodyTooSlow
+
+
+class Stream:
+    """A request's `receive`: the given chunks, then silence."""
+
+    def __init__(self, *chunks: bytes, complete: bool = True, disconnect: bool = False) -> None:
+        self._messages = self._sequence(chunks, complete, disconnect)
+        self.taken = 0
+
+    async def __call__(self) -> Message:
+        message = next(self._messages, None)
+        if message is None:
+            await asyncio.Event().wait()  # for ever
+            raise AssertionError
+        self.taken += 1
+        return message
+
+    @staticmethod
+    def _sequence(chunks: tuple[bytes, ...], complete: bool, disconnect: bool) -> Iterator[Message]:
+        for number, chunk in enumerate(chunks, 1):
+            yield {"type": "http.request", "body": chunk, "more_body": number < len(chunks) or not complete}
+        if disconnect:
+            yield {"type": "http.disconnect"}
+
+
+def read(stream: Stream, declared: bytes = b"", limit: int = 10) -> bytes:
+    return asyncio.run(BodyReader(limit).read(stream, declared))
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [(b"",), (b"0123456789",), (b"01234", b"56789"), (b"", b"0123456789", b"")],
+    ids=["empty", "whole", "halves", "empty chunks"],
+)
+def test_reads_a_body_up_to_the_limit(chunks: tuple[bytes, ...]) -> None:
+    assert read(Stream(*chunks)) == b"".join(chunks)
+
+
+def test_reads_a_message_without_body() -> None:
+    async def receive() -> Message:
+        return {"type": "http.request"}
+
+    assert asyncio.run(BodyReader(10).read(receive, b"")) == b""
+
+
+@pytest.mark.parametrize(
+    "declared",
+    [b"11", b"9" * 5000, b"00000000000000000011"],
+    ids=["one too many", "a number of 5,000 digits", "leading zeros"],
+)
+def test_refuses_a_declared_size_before_reading(declared: bytes) -> None:
+    """P3."""
+    stream = Stream(b"01234567890")
+    with pytest.raises(BodyTooLarge):
+        read(stream, declared)
+    assert stream.taken == 0
+
+
+@pytest.mark.parametrize("declared", [b"", b"5", b"-1", b"ten", b"1e1", b"5,5", "５".encode()], ids=repr)
+def test_counts_what_arrives_whatever_is_declared(declared: bytes) -> None:
+    """P3: and stops reading at the chunk that is too much."""
+    stream = Stream(b"01234", b"56789", b"x", b"never", b"read")
+    with pytest.raises(BodyTooLarge):
+        read(stream, declared)
+    assert stream.taken == 3
+
+
+def test_notices_that_the_client_went_away() -> None:
+    with pytest.raises(Disconnected):
+        read(Stream(b"0123", complete=False, disconnect=True))
+
+
+@pytest.mark.parametrize("chunks", [(), (b"0123",)], ids=["from the start", "after a while"])
+def test_gives_up_a_body_that_does_not_come(chunks: tuple[bytes, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    """P6."""
+    monkeypatch.setattr("app.body.BODY_SECONDS", 0.01)
+    with pytest.raises(BodyTooSlow):
+        read(Stream(*chunks, complete=False))
+
+
+def test_gives_up_a_body_that_trickles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """P3, P6: the time counts for the whole, so a byte now and then does not prolong it."""
+    monkeypatch.setattr("app.body.BODY_SECONDS", 0.01)
+
+    async def trickle() -> Message:
+        await asyncio.sleep(0)
+        return {"type": "http.request", "body": b"", "more_body": True}
+
+    with pytest.raises(BodyTooSlow):
+        asyncio.run(BodyReader(10).read(trickle, b""))
+
+
+def test_each_body_has_its_own_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """P6: one timer watches all of them; who comes later is late later, and who is done is left alone."""
+    monkeypatch.setattr("app.body.BODY_SECONDS", 0.05)
+
+    async def session() -> tuple[bytes | BaseException, ...]:
+        reader, loop = BodyReader(10), asyncio.get_running_loop()
+        begun = loop.time()
+        late_after: list[float] = []
+
+        async def read(stream: Stream) -> bytes:
+            try:
+                return await reader.read(stream, b"")
+            except BodyTooSlow:
+                late_after.append(loop.time() - begun)
+                raise
+
+        first = asyncio.create_task(read(Stream(b"0", complete=False)))
+        whole = asyncio.create_task(read(Stream(b"whole")))
+        await asyncio.wait({first}, timeout=0.03)
+        second = asyncio.create_task(read(Stream(b"1", complete=False)))
+        answers = await asyncio.gather(first, whole, second, return_exceptions=True)
+        assert late_after == sorted(late_after)
+        assert late_after[1] >= 0.08  # its own time, by the loop's own clock
+        return answers
+
+    first, whole, second = asyncio.run(session())
+    assert (type(first), whole, type(second)) == (BodyTooSlow, b"whole", BodyTooSlow)
