@@ -17,6 +17,7 @@ from app.config import MULTIPROCESS_DIR, load_settings
 from app.errors import ConfigError
 from app.health import refuse_to_start
 from app.inbox import connect
+from app.protocol import Protocol
 
 KEEP_ALIVE_SECONDS = 75
 """Longer than the 60 s of common load balancers, so that they close idle connections, not the receiver."""
@@ -43,6 +44,7 @@ def serve(
         uvicorn.run(
             "app.main:create_app",
             factory=True,
+            http=Protocol,
             host=host,
             port=port,
             workers=processes,
