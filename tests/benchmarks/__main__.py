@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.progress import track
 
 from app.embedded import DURABLE, EmbeddedServer
-from tests.benchmarks import accepting, storing, working
-from tests.benchmarks.accepting import CONTENDERS, Accepted
+from tests.benchmarks import accepting, rivals, storing, working
+from tests.benchmarks.accepting import Accepted
 from tests.benchmarks.chart import bars
 from tests.benchmarks.processes import pin_to_other_core
 from tests.benchmarks.working import Worked
@@ -29,17 +29,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     parser.add_argument("--full", action="store_true", help="three rounds and a million events: half an hour")
     parser.add_argument("--part", choices=("accept", "work", "store"), help="only this part")
+    parser.add_argument(
+        "--rivals", action="store_true", help="also BullMQ, Celery and taskiq: needs npm, installs them"
+    )
     options = parser.parse_args()
     pin_to_other_core()
+    contenders, kinds = accepting.CONTENDERS, working.kinds()
+    if options.rivals:
+        rivals.install()
+        contenders, kinds = contenders + accepting.RIVALS, kinds + working.rivals()
     rounds, requests, jobs, stored = (3, 10_000, 6000, 1_000_000) if options.full else (2, 3000, 1800, 100_000)
     with tempfile.TemporaryDirectory() as folder, EmbeddedServer(Path(folder), *DURABLE) as server:
         if options.part in {None, "accept"}:
-            total = rounds * len(CONTENDERS)
-            measured = list(_progress(accepting.rounds(server, requests, rounds), total, "accepting"))
+            running = accepting.rounds(server, contenders, requests, rounds)
+            measured = list(_progress(running, rounds * len(contenders), "accepting"))
             _print(_accepting(measured))
             CHART.write_text(bars("Deliveries accepted per second, one core", _medians(measured, "per_second")))
         if options.part in {None, "work"}:
-            _print(_working(list(_progress(working.rounds(server, jobs, rounds), rounds * 3, "working"))))
+            working_ = working.rounds(server, kinds, jobs, rounds)
+            _print(_working(list(_progress(working_, rounds * len(kinds), "working"))))
             p50, p99 = working.start_latencies(server, 15 if options.full else 5)
             rate = f"{working.START_PER_SECOND:g}/s"
             _print([f"From recorded to handler start at {rate}: p50 {p50:.1f} ms, p99 {p99:.1f} ms."])

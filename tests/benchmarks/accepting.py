@@ -1,6 +1,6 @@
 """How fast deliveries are accepted, beside what a user would otherwise write."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import quantiles
 
@@ -8,10 +8,12 @@ from redis import Redis
 
 from app.embedded import EmbeddedServer
 from tests.benchmarks import load
-from tests.benchmarks.processes import KEY, cpu_seconds, environment, rss_bytes, serving
+from tests.benchmarks.processes import KEY, PYTHON_M, cpu_seconds, environment, rss_bytes, serving
+from tests.benchmarks.rivals import FASTIFY
 
 WARM_UP = 500
-_UVICORN = ["uvicorn", "--no-access-log", "--log-level", "warning"]
+_UVICORN = (*PYTHON_M, "uvicorn", "--no-access-log", "--log-level", "warning")
+_SERVE = (*PYTHON_M, "app", "serve")
 _BASELINES = "tests.benchmarks.baselines"
 LATENCY_PER_SECOND = 50.0
 
@@ -33,15 +35,19 @@ class Contender:
 
 
 _MEMORY = (("JOBHOOK_DURABILITY", "memory"),)
-CONTENDERS = (
+CONTENDERS: tuple[Contender, ...] = (
     Contender("bare ASGI", (*_UVICORN, f"{_BASELINES}:bare")),
     Contender("FastAPI hello", (*_UVICORN, "--factory", f"{_BASELINES}:hello")),
     Contender("FastAPI + RQ, as in tutorials", (*_UVICORN, "--factory", f"{_BASELINES}:naive")),
     Contender("FastAPI + RQ, unique", (*_UVICORN, "--factory", f"{_BASELINES}:unique")),
-    Contender("Jobhook", ("app", "serve"), settings=_MEMORY, keeps=True),
+    Contender("Jobhook", _SERVE, settings=_MEMORY, keeps=True),
     Contender("FastAPI + RQ, as in tutorials", (*_UVICORN, "--factory", f"{_BASELINES}:naive"), fsync=True),
     Contender("FastAPI + RQ, unique", (*_UVICORN, "--factory", f"{_BASELINES}:unique"), fsync=True),
-    Contender("Jobhook", ("app", "serve"), fsync=True, keeps=True),
+    Contender("Jobhook", _SERVE, fsync=True, keeps=True),
+)
+RIVALS: tuple[Contender, ...] = (
+    Contender("Fastify + BullMQ", FASTIFY),
+    Contender("Fastify + BullMQ", FASTIFY, fsync=True),
 )
 
 
@@ -59,11 +65,11 @@ class Accepted:
     rss_mb: float
 
 
-def rounds(server: EmbeddedServer, number: int, count: int) -> Iterator[Accepted]:
+def rounds(server: EmbeddedServer, contenders: Sequence[Contender], number: int, count: int) -> Iterator[Accepted]:
     """Every contender once a round, one after the other, so that a slow moment meets them all."""
     with Redis.from_url(server.url) as redis:
         for _ in range(count):
-            for contender in CONTENDERS:
+            for contender in contenders:
                 yield _measure(contender, server, redis, number)
 
 
@@ -72,7 +78,7 @@ def _measure(contender: Contender, server: EmbeddedServer, redis: "Redis", numbe
     redis.config_set("appendfsync", "always" if contender.fsync else "no")
     prepared = load.requests(WARM_UP + number, KEY.encode())
     calm = load.requests(int(LATENCY_PER_SECOND * 3), KEY.encode())
-    with serving(list(contender.command), environment(server.url, **dict(contender.settings))) as (pid, port):
+    with serving(contender.command, environment(server.url, **dict(contender.settings))) as (pid, port):
         load.run(port, prepared[:WARM_UP])
         before = cpu_seconds(pid)
         loaded = load.run(port, prepared[WARM_UP:])

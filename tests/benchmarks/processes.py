@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,6 +16,7 @@ KEY = "key-of-the-benchmark-0123"
 MEASURED_CORE, OTHER_CORE = 0, 1
 """What is measured has a core to itself; Redis and the load share the other."""
 ROOT = Path(__file__).parents[2]
+PYTHON_M = (sys.executable, "-m")
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -39,11 +40,9 @@ def environment(redis_url: str, **more: str) -> dict[str, str]:
 
 
 @contextmanager
-def running(command: list[str], env: dict[str, str]) -> Iterator["subprocess.Popen[bytes]"]:
+def running(command: Sequence[str], env: dict[str, str]) -> Iterator["subprocess.Popen[bytes]"]:
     """A process on the measured core, stopped at the end. What it prints is thrown away."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", *command], cwd=ROOT, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     os.sched_setaffinity(process.pid, {MEASURED_CORE})
     try:
         yield process
@@ -53,7 +52,7 @@ def running(command: list[str], env: dict[str, str]) -> Iterator["subprocess.Pop
 
 
 @contextmanager
-def serving(command: list[str], env: dict[str, str]) -> Iterator[tuple[int, int]]:
+def serving(command: Sequence[str], env: dict[str, str]) -> Iterator[tuple[int, int]]:
     """A web server on a free port; yields its pid and the port."""
     port = free_port()
     with running([*command, "--port", str(port)], env) as process:

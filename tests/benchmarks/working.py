@@ -1,7 +1,7 @@
 """How fast workers process events whose handler does nothing, and how soon they begin."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import quantiles
 from time import perf_counter
@@ -16,12 +16,14 @@ from app.inbox import Delivery, Inbox
 from app.intake import Intake
 from app.samples import sample
 from tests.benchmarks import load
-from tests.benchmarks.processes import KEY, cpu_seconds, descendants, environment, running, serving
+from tests.benchmarks.processes import KEY, PYTHON_M, cpu_seconds, descendants, environment, running, serving
+from tests.benchmarks.rivals import BULLMQ, CELERY, HOME, TASKIQ
+from tests.benchmarks.rivals import fill as rival_fill
 from tests.support import wait_until
 from tests.support.stack import make_settings
 
 START_PER_SECOND = 20.0
-_RQ = ("rq.cli", "worker", "other", "--quiet", "--serializer", "rq.serializers.JSONSerializer")
+_RQ = (*PYTHON_M, "rq.cli", "worker", "other", "--quiet", "--serializer", "rq.serializers.JSONSerializer")
 
 
 @dataclass(frozen=True)
@@ -33,51 +35,90 @@ class Worked:
     cpu_us: float
 
 
-def rounds(server: EmbeddedServer, number: int, count: int) -> Iterator[Worked]:
-    """Every kind of worker once a round; the slow ones get fewer jobs."""
+@dataclass(frozen=True)
+class Kind:
+    """A kind of worker."""
+
+    label: str
+    fill: Callable[[EmbeddedServer, int], None]
+    """Enqueues so many jobs that do nothing."""
+    command: tuple[str, ...]
+    """Starts one process that works on them."""
+    left: Callable[["Redis"], int]
+    """How many are not done."""
+    share: float = 1.0
+    """Of the jobs: the slow ones get fewer."""
+
+
+def kinds() -> tuple[Kind, ...]:
+    """Those that need nothing but Jobhook's own packages."""
+    return (
+        Kind("stock rq worker", _fill_rq, _RQ, _rq_jobs, 1 / 60),
+        Kind("RQ SimpleWorker", _fill_rq, (*_RQ, "--worker-class", "rq.SimpleWorker"), _rq_jobs, 1 / 15),
+        Kind("Jobhook", fill, (*PYTHON_M, "workers"), lambda redis: int(redis.zcard("jobhook:open"))),
+    )
+
+
+def rivals() -> tuple[Kind, ...]:
+    """Those of `rivals.install()`."""
+    python, home = CELERY[0], HOME
+    return (
+        Kind(
+            "Celery, prefork -c 1",
+            lambda server, number: rival_fill(server, number, python, str(home / "celery_app.py")),
+            CELERY,
+            lambda redis: int(redis.llen("celery")) + int(redis.hlen("unacked")),
+        ),
+        Kind(  # its last hundred or so are in the process already when the list is empty
+            "taskiq",
+            lambda server, number: rival_fill(server, number, python, str(home / "taskiq_app.py")),
+            TASKIQ,
+            lambda redis: int(redis.llen("taskiq")),
+        ),
+        Kind(
+            "BullMQ, concurrency 1",
+            lambda server, number: rival_fill(server, number, *BULLMQ, "fill"),
+            (*BULLMQ, "work"),
+            lambda redis: int(redis.llen("bull:work:wait")) + int(redis.llen("bull:work:active")),
+        ),
+    )
+
+
+def rounds(server: EmbeddedServer, of: Sequence[Kind], number: int, count: int) -> Iterator[Worked]:
+    """Every kind of worker once a round."""
     with Redis.from_url(server.url) as redis:
         redis.config_set("appendfsync", "no")
         for _ in range(count):
-            yield _rq(server, redis, "stock rq worker", _RQ, max(20, number // 60))
-            yield _rq(server, redis, "RQ SimpleWorker", (*_RQ, "--worker-class", "rq.SimpleWorker"), number // 15)
-            yield _jobhook(server, redis, number)
+            for kind in of:
+                redis.flushall()
+                kind.fill(server, max(20, int(number * kind.share)))
+                yield _measure(server, redis, kind)
 
 
-def _rq(server: EmbeddedServer, redis: "Redis", label: str, command: tuple[str, ...], number: int) -> Worked:
-    redis.flushall()
-    queue = Queue("other", connection=redis, serializer=JSONSerializer)
-    for _ in range(number):
-        queue.enqueue("json.loads", "{}", result_ttl=0)
-    return _measure(server, label, [*command, "--url", server.url], number, lambda: redis.keys("rq:job:*") == [])
-
-
-def _jobhook(server: EmbeddedServer, redis: "Redis", number: int) -> Worked:
-    redis.flushall()
-    fill(server, number)
-    inbox = Inbox(redis, make_settings(server.url))
-    return _measure(server, "Jobhook", ["workers"], number, lambda: inbox.stats().states["done"] == number)
-
-
-def _measure(
-    server: EmbeddedServer, label: str, command: list[str], number: int, is_done: Callable[[], bool]
-) -> Worked:
-    with (
-        Redis.from_url(server.url) as redis,
-        running(command, environment(server.url, JOBHOOK_WORKERS="1")) as process,
-    ):
-        wait_until(lambda: _left(redis) < number, f"{label} to begin")  # its start is not measured
-        before, begun, left = _cpu(process.pid), perf_counter(), _left(redis)
-        wait_until(is_done, label, patience=120)
+def _measure(server: EmbeddedServer, redis: "Redis", kind: Kind) -> Worked:
+    number = kind.left(redis)
+    env = environment(server.url, JOBHOOK_WORKERS="1", RQ_REDIS_URL=server.url, PYTHONPATH=str(HOME))
+    with running(kind.command, env) as process:
+        wait_until(lambda: kind.left(redis) < number, f"{kind.label} to begin")  # its start is not measured
+        before, begun, left = _cpu(process.pid), perf_counter(), kind.left(redis)
+        wait_until(lambda: kind.left(redis) == 0, kind.label, patience=120)
         seconds, cpu = perf_counter() - begun, _cpu(process.pid) - before
-    return Worked(label, left / seconds, cpu / left * 1e6)
+    return Worked(kind.label, left / seconds, cpu / left * 1e6)
 
 
 def _cpu(pid: int) -> float:
     return sum(map(cpu_seconds, descendants(pid)))
 
 
-def _left(redis: "Redis") -> int:
-    return int(redis.llen("rq:queue:other")) + int(redis.llen("rq:queue:jobhook"))
+def _fill_rq(server: EmbeddedServer, number: int) -> None:
+    with Redis.from_url(server.url) as redis:
+        queue = Queue("other", connection=redis, serializer=JSONSerializer)
+        for _ in range(number):
+            queue.enqueue("json.loads", "{}", result_ttl=0)
+
+
+def _rq_jobs(redis: "Redis") -> int:
+    return len(redis.keys("rq:job:*"))
 
 
 def fill(server: EmbeddedServer, number: int, batch: int = 2000) -> None:
@@ -106,7 +147,7 @@ def start_latencies(server: EmbeddedServer, seconds: float) -> tuple[float, floa
         redis.config_set("appendfsync", "always")
         env = environment(server.url, JOBHOOK_WORKERS="2")
         prepared = load.requests(int(seconds * START_PER_SECOND), KEY.encode())
-        with serving(["app", "serve"], env) as (_, port), running(["workers"], env):
+        with serving((*PYTHON_M, "app", "serve"), env) as (_, port), running((*PYTHON_M, "workers"), env):
             wait_until(lambda: redis.scard("rq:workers") == 2, "the workers")
             load.run(port, prepared, connections=2, per_second=START_PER_SECOND)
             inbox = Inbox(redis, make_settings(server.url))
