@@ -79,9 +79,8 @@ end
 -- Seconds after which a turn that nobody has passed on is forgotten; a handler runs for a day at most.
 local TURN_LIFE = 7 * 86400
 
--- At the end of an attempt: gives the turn to the event that has waited longest for it.
-local function pass_turn(id)
-  local resource = redis.call('HGET', event_key(id), 'turn')
+-- At the end of an attempt: gives the turn it has for `resource`, if any, to the event that has waited longest.
+local function pass_turn(id, resource)
   if not resource then return end
   redis.call('HDEL', event_key(id), 'turn')
   local turn, line = P .. 'turn:' .. resource, P .. 'line:' .. resource
@@ -103,12 +102,12 @@ end
 -- Starts an attempt: a lease with a new fencing token. Returns the record, or nil if it is not queued.
 local function lease(id, worker, length)
   local key = event_key(id)
-  if redis.call('HGET', key, 'state') ~= 'queued' then return nil end
+  local record = redis.call('HMGET', key, 'state', 'token', 'attempt')
+  if record[1] ~= 'queued' then return nil end
   redis.call('ZREM', P .. 'queued', id)
   redis.call('ZADD', P .. 'running', NOW + length, id)
-  redis.call('HINCRBY', key, 'token', 1)
-  redis.call('HINCRBY', key, 'attempt', 1)
-  redis.call('HSET', key, 'state', 'running', 'worker', worker, 'started', NOW)
+  redis.call('HSET', key, 'state', 'running', 'worker', worker, 'started', NOW,
+    'token', (record[2] or 0) + 1, 'attempt', (record[3] or 0) + 1)
   return redis.call('HGETALL', key)
 end
 
@@ -116,7 +115,7 @@ end
 -- later each time, so that an event which kills its worker does not keep doing so without pause.
 local function crash(id, message, max_attempts, retention)
   local key = event_key(id)
-  local record = redis.call('HMGET', key, 'token', 'attempt', 'started', 'worker')
+  local record = redis.call('HMGET', key, 'token', 'attempt', 'started', 'worker', 'turn')
   local attempt = tonumber(record[2])
   redis.call('ZREM', P .. 'running', id)
   if not record[1] then return redis.call('ZREM', P .. 'open', id) end  -- its record was deleted by hand
@@ -124,7 +123,7 @@ local function crash(id, message, max_attempts, retention)
     attempt = attempt, started = tonumber(record[3]), ended = NOW, worker = record[4],
     outcome = 'crashed', error = { type = 'WorkerDied', message = message } }))
   count('attempts:crashed')
-  pass_turn(id)
+  pass_turn(id, record[5])
   if attempt >= max_attempts then
     close(id, 'dead', retention)
     count('events:dead')

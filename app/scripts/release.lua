@@ -3,13 +3,14 @@
 -- ARGV  worker, message, max attempts, retention (s), whether it uses up an attempt: '1' | ''.  Returns the ids.
 local released = {}
 for _, id in ipairs(redis.call('ZRANGE', P .. 'running', 0, -1)) do  -- as many as there are workers
-  if redis.call('HGET', event_key(id), 'worker') == ARGV[1] then
+  local record = redis.call('HMGET', event_key(id), 'worker', 'turn')
+  if record[1] == ARGV[1] then
     if ARGV[5] == '1' then
       crash(id, ARGV[2], tonumber(ARGV[3]), ARGV[4])
     else
       redis.call('ZREM', P .. 'running', id)
       redis.call('HINCRBY', event_key(id), 'attempt', -1)
-      pass_turn(id)
+      pass_turn(id, record[2])
       retry(id, 0)
     end
     released[#released + 1] = id

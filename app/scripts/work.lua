@@ -17,14 +17,14 @@ end
 
 local function finish(id, token, outcome, delay, attempt, unhandled, uncounted, resource, occurred)
   local key = event_key(id)
-  local record = redis.call('HMGET', key, 'token', 'state', 'attempt:' .. token)
+  local record = redis.call('HMGET', key, 'token', 'state', 'attempt:' .. token, 'turn')
   if record[1] ~= token then return 0 end
   if record[2] ~= 'running' then
     if record[3] == attempt or uncounted == '1' then return 1 end  -- asked again, because the reply was lost
     -- The lease has run out, but nobody has begun anew: what is done is done, and need not run again.
     if outcome ~= 'done' or (record[2] ~= 'queued' and record[2] ~= 'retrying') then return 0 end
   end
-  for _, zset in ipairs({ 'running', 'queued', 'retrying' }) do redis.call('ZREM', P .. zset, id) end
+  redis.call('ZREM', P .. record[2], id)
   if uncounted == '1' then
     redis.call('HINCRBY', key, 'attempt', -1)  -- and no line in its history: there may be any number of them
   else
@@ -32,7 +32,7 @@ local function finish(id, token, outcome, delay, attempt, unhandled, uncounted, 
   end
   count('attempts:' .. outcome)
   if unhandled == '1' then count('events:unhandled') end
-  pass_turn(id)
+  pass_turn(id, record[4])
   if outcome == 'retry' then
     retry(id, tonumber(delay))
   else
