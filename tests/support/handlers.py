@@ -11,13 +11,17 @@ from functools import cache
 
 from redis import Redis
 
+from app.connections import connect
 from workers import Permanent, RetryAfter, on
 from workers.event import Event
 
+REDIS_SECONDS = 65.0
+"""Longer than the longest wait for a key in here."""
+
 
 @cache
-def redis() -> Redis:
-    return Redis.from_url(os.environ["REDIS_URL"])
+def redis() -> "Redis":
+    return connect(os.environ["REDIS_URL"], timeout=REDIS_SECONDS)
 
 
 def note(event: Event, what: str) -> None:
