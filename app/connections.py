@@ -21,7 +21,12 @@ from redis.asyncio.sentinel import SentinelConnectionPool as AsyncSentinelConnec
 from redis.backoff import NoBackoff
 from redis.connection import parse_url
 from redis.retry import Retry
-from redis.sentinel import Sentinel, SentinelConnectionPool
+from redis.sentinel import (
+    Sentinel,
+    SentinelConnectionPool,
+    SentinelManagedConnection,
+    SentinelManagedSSLConnection,
+)
 
 SENTINEL_SCHEMES = ("redis+sentinel://", "rediss+sentinel://")
 SCHEMES = ("redis://", "rediss://", "unix://", *SENTINEL_SCHEMES)
@@ -125,7 +130,7 @@ def connect(url: str, *, timeout: float, retries: int = 1) -> "Redis":
         return Redis.from_url(url, **options)
     found = read_sentinel_url(url)
     sentinel = Sentinel(found.nodes, sentinel_kwargs=_asking(found, timeout))  # type: ignore[no-untyped-call]
-    pool = _Pool(found.service, sentinel, **found.server, **options)  # type: ignore[no-untyped-call]
+    pool = _Pool(found.service, sentinel, **found.server, **options)
     return Redis.from_pool(pool)
 
 
@@ -154,8 +159,26 @@ def _asking(found: Sentinels, seconds: float) -> dict[str, Any]:
     return found.asked | _options(share, share, retries=0)
 
 
+class _WholeAnswers(SentinelManagedConnection):
+    """Is closed when reading from it is interrupted, be it by a signal: else the next command gets that answer.
+
+    So are redis-py's connections but for those of Sentinel, whose default differs.
+    """
+
+    def read_response(self, *args: Any, disconnect_on_error: bool | None = True, **kwargs: Any) -> Any:
+        return super().read_response(*args, disconnect_on_error=disconnect_on_error, **kwargs)
+
+
+class _TlsWholeAnswers(_WholeAnswers, SentinelManagedSSLConnection):
+    pass
+
+
 class _Pool(SentinelConnectionPool):
     """Closes the connections to the sentinels along with those to the primary."""
+
+    def __init__(self, *args: Any, ssl: bool = False, **kwargs: Any) -> None:
+        kind = _TlsWholeAnswers if ssl else _WholeAnswers
+        super().__init__(*args, connection_class=kind, **kwargs)  # type: ignore[no-untyped-call]
 
     def disconnect(self, inuse_connections: bool = True) -> None:
         super().disconnect(inuse_connections)

@@ -66,6 +66,12 @@ class SentinelTopology:
         victim.kill()
         return victim
 
+    def demote_primary(self) -> EmbeddedServer:
+        """Has the sentinels promote a replica while the primary is well; the server that was it."""
+        demoted = self.primary
+        wait_until(lambda: self._ask(self.sentinel_ports[0], "SENTINEL", "FAILOVER", SERVICE), "a failover to begin")
+        return demoted
+
     def wait_for_promotion(self, old: EmbeddedServer) -> EmbeddedServer:
         """The new primary, once every sentinel names it and it takes writes."""
         wait_until(lambda: self._agreed() not in {None, old.port}, "the sentinels to name a new primary")
@@ -92,6 +98,7 @@ class SentinelTopology:
                 server.start()
             for replica in self.replicas:
                 wait_until(lambda replica=replica: replicates(replica), "the first copy")  # type: ignore[misc]
+            wait_until(lambda: in_step(self.first, len(self.replicas)), "the replicas to be in step")
             for n, port in enumerate(self.sentinel_ports):
                 self.sentinels.append(self._start_sentinel(n, port))
             for port in self.sentinel_ports:
@@ -160,6 +167,12 @@ def replicates(server: EmbeddedServer) -> bool:
     """Whether the server follows a primary."""
     found = _replication(server)
     return found.get("role") == "slave" and found.get("master_link_status") == "up"
+
+
+def in_step(server: EmbeddedServer, replicas: int = 1) -> bool:
+    """Whether so many replicas follow the server, and have got their first copy."""
+    found = _replication(server)
+    return sum(1 for name, line in found.items() if name.startswith("slave") and "online" in str(line)) >= replicas
 
 
 def cut_off(server: EmbeddedServer) -> None:
