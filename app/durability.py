@@ -15,8 +15,6 @@ OLDEST_SERVER = (7, 0)
 
 EVERYSEC_BATCHES = 4
 """Batches on their way at once where each waits for the next periodic fsync; else one is best."""
-REPLICA_BATCHES = 2
-"""The same where a replica is waited for: while it has one, the primary works on the next."""
 LOCAL, REPLICAS = 1, 1
 """Append-only files, the server's own and replicas', that have to be on disk."""
 POLL_MS = 100
@@ -98,7 +96,7 @@ def plan(wanted: Durability, server: Server, budget: float) -> Plan:
         remedy = "set `appendfsync always`, use Redis 7.2, or JOBHOOK_DURABILITY=memory"
         return Plan(shortfall=f"{server.name} has no WAITAOF: {remedy}")
     if wanted == "replica":
-        return _with_replica(server, int(budget * 1000), REPLICA_BATCHES if always else EVERYSEC_BATCHES)
+        return _with_replica(server, int(budget * 1000), 1 if always else EVERYSEC_BATCHES)
     if server.version >= WAITAOF_SINCE:
         # For ever, by the server's clock: the batch's own deadline ends it with the connection.
         return Plan((("WAITAOF", LOCAL, 0, 0),), 1 if always else EVERYSEC_BATCHES)
