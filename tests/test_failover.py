@@ -5,6 +5,7 @@ What a failover takes, in seconds, is recorded with the results (`--junit-xml`) 
 
 import asyncio
 import os
+import re
 import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,14 +20,14 @@ import pytest
 
 from app.config import Settings
 from app.connections import connect_async
-from app.embedded import DURABLE, HOST, EmbeddedServer
+from app.embedded import DURABLE, HOST, EmbeddedServer, free_port
 from app.errors import Unavailable
 from app.health import check
 from app.inbox import Delivery, Inbox, connect
 from app.intake import Intake, Receipt
 from tests.support import PATIENCE_SECONDS, wait_until
-from tests.support.sentinel import FAST_SYNC, SentinelTopology, cut_off, in_step, replicates, role
-from tests.support.stack import Stack, frozen, make_settings
+from tests.support.sentinel import FAST_SYNC, SentinelTopology, ask, cut_off, in_step, replicates, role, start_sentinel
+from tests.support.stack import ROOT, Stack, frozen, make_settings
 from tests.test_intake import accept_all, delivery, run
 from workers.jobsiteon.limits import RateLimit
 
@@ -300,6 +301,33 @@ def test_a_command_cut_short_leaves_no_answer_to_the_next(topology: SentinelTopo
             assert redis.echo("its own answer") == b"its own answer"
     finally:
         signal.signal(signal.SIGUSR1, previous)
+
+
+# --- What deploy/README.md tells to set
+
+
+def test_a_sentinel_runs_on_the_file_in_deploy(tmp_path: Path) -> None:
+    port = free_port()
+    configuration = tmp_path / "sentinel.conf"
+    configuration.write_text((ROOT / "deploy" / "sentinel.conf").read_text() + f"port {port}\nbind {HOST}\n")
+    sentinel = start_sentinel(configuration)
+    try:
+        state = wait_until(lambda: ask(port, "SENTINEL MASTER", "jobhook"), "the sentinel")
+        assert state["down-after-milliseconds"] == 5000
+    finally:
+        sentinel.kill()
+        sentinel.wait()
+
+
+def test_a_primary_with_the_settings_in_deploy_takes_nothing_without_a_replica(tmp_path: Path) -> None:
+    """P1: at no level, so that what a failover would drop is not acknowledged."""
+    (block,) = re.findall(r"```\n(appendonly yes\n.*?)```", (ROOT / "deploy" / "README.md").read_text(), re.DOTALL)
+    lines = [line.split() for line in block.splitlines() if not line.startswith("#")]
+    options = [part for name, value in lines for part in (f"--{name}", value)]
+    with EmbeddedServer(tmp_path / "server", *options) as alone:
+        for durability in ("memory", "fsync", "replica"):
+            with pytest.raises(Unavailable):
+                accept_all(make_settings(alone.url, durability=durability), delivery(b"one"))
 
 
 # --- A primary and its replica

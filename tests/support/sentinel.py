@@ -69,7 +69,10 @@ class SentinelTopology:
     def demote_primary(self) -> EmbeddedServer:
         """Has the sentinels promote a replica while the primary is well; the server that was it."""
         demoted = self.primary
-        wait_until(lambda: self._ask(self.sentinel_ports[0], "SENTINEL", "FAILOVER", SERVICE), "a failover to begin")
+        wait_until(
+            lambda: ask(self.sentinel_ports[0], "SENTINEL FAILOVER", SERVICE, password=self._password),
+            "a failover to begin",
+        )
         return demoted
 
     def wait_for_promotion(self, old: EmbeddedServer) -> EmbeddedServer:
@@ -130,21 +133,10 @@ class SentinelTopology:
         ]
         configuration = folder / "sentinel.conf"  # the sentinel keeps what it learns in it
         configuration.write_text("\n".join(lines) + "\n")
-        with (folder / "sentinel.log").open("ab") as log:
-            command = [str(embedded._binary()), str(configuration), "--sentinel"]
-            return subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
-
-    def _ask(self, port: int, *command: str) -> Any:
-        try:
-            with Redis(
-                port=port, password=self._password or None, socket_timeout=ANSWER_SECONDS, decode_responses=True
-            ) as client:
-                return client.execute_command(*command)
-        except RedisError:
-            return None
+        return start_sentinel(configuration)
 
     def _named_by(self, port: int) -> int | None:
-        address = self._ask(port, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE)
+        address = ask(port, "SENTINEL GET-MASTER-ADDR-BY-NAME", SERVICE, password=self._password)
         return int(address[1]) if address else None
 
     def _agreed(self) -> int | None:
@@ -152,10 +144,26 @@ class SentinelTopology:
         return ports.pop() if len(ports) == 1 else None
 
     def _knows_all(self, port: int) -> bool:
-        state = self._ask(port, "SENTINEL", "MASTER", SERVICE)
-        known = dict(zip(state[::2], state[1::2], strict=True)) if isinstance(state, list) else state or {}
-        counts = (int(known.get("num-slaves", 0)), int(known.get("num-other-sentinels", 0)))
-        return counts == (len(self.replicas), SENTINELS - 1)
+        known = ask(port, "SENTINEL MASTER", SERVICE, password=self._password) or {}
+        return (known.get("num-slaves"), known.get("num-other-sentinels")) == (len(self.replicas), SENTINELS - 1)
+
+
+def start_sentinel(configuration: Path) -> "subprocess.Popen[bytes]":
+    """Starts a sentinel, with its log beside its configuration."""
+    with configuration.with_suffix(".log").open("ab") as log:
+        command = [str(embedded._binary()), str(configuration), "--sentinel"]
+        return subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+
+
+def ask(port: int, *command: str, password: str = "") -> Any:
+    """A sentinel's answer; None if it has none, or does not answer."""
+    try:
+        with Redis(
+            port=port, password=password or None, socket_timeout=ANSWER_SECONDS, decode_responses=True
+        ) as client:
+            return client.execute_command(*command)
+    except RedisError:
+        return None
 
 
 def role(server: EmbeddedServer) -> str | None:
