@@ -16,8 +16,11 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
+from redis.asyncio.retry import Retry as AsyncRetry
 from redis.asyncio.sentinel import Sentinel as AsyncSentinel
 from redis.asyncio.sentinel import SentinelConnectionPool as AsyncSentinelConnectionPool
+from redis.asyncio.sentinel import SentinelManagedConnection as AsyncSentinelManagedConnection
+from redis.asyncio.sentinel import SentinelManagedSSLConnection as AsyncSentinelManagedSSLConnection
 from redis.backoff import NoBackoff
 from redis.connection import parse_url
 from redis.retry import Retry
@@ -125,51 +128,63 @@ def _read_options(options: list[tuple[str, str]], *, tls: bool) -> tuple[dict[st
 
 def connect(url: str, *, timeout: float, retries: int = 1) -> "Redis":
     """A client. Looking for the primary, opening a connection and each command may take `timeout` seconds."""
-    options = _options(timeout, timeout, retries)
+    options = _options(timeout, timeout, Retry(NoBackoff(), retries))
     if not url.startswith(SENTINEL_SCHEMES):
         return Redis.from_url(url, **options)
     found = read_sentinel_url(url)
-    sentinel = Sentinel(found.nodes, sentinel_kwargs=_asking(found, timeout))  # type: ignore[no-untyped-call]
+    sentinel = Sentinel(found.nodes, sentinel_kwargs=_asking(found, timeout, Retry(NoBackoff(), 0)))  # type: ignore[no-untyped-call]
     pool = _Pool(found.service, sentinel, **found.server, **options)
     return Redis.from_pool(pool)
 
 
 def connect_async(url: str, *, timeout: float | None, connect_timeout: float, retries: int = 1) -> "AsyncRedis":
     """The same for asyncio. A command may take `timeout` seconds, for ever if it is None."""
-    options = _options(timeout, connect_timeout, retries)
+    options = _options(timeout, connect_timeout, AsyncRetry(NoBackoff(), retries))
     if not url.startswith(SENTINEL_SCHEMES):
         return AsyncRedis.from_url(url, **options)
     found = read_sentinel_url(url)
-    asking = _asking(found, connect_timeout)
+    asking = _asking(found, connect_timeout, AsyncRetry(NoBackoff(), 0))
     sentinel = AsyncSentinel(found.nodes, sentinel_kwargs=asking)  # type: ignore[no-untyped-call]
-    pool = _AsyncPool(found.service, sentinel, **found.server, **options)  # type: ignore[no-untyped-call]
+    pool = _AsyncPool(found.service, sentinel, **found.server, **options)
     return AsyncRedis.from_pool(pool)
 
 
-def _options(timeout: float | None, connect_timeout: float, retries: int) -> dict[str, Any]:
-    return {
-        "socket_timeout": timeout,
-        "socket_connect_timeout": connect_timeout,
-        "retry": Retry(NoBackoff(), retries),
-    }
+def _options(timeout: float | None, connect_timeout: float, retry: Retry | AsyncRetry) -> dict[str, Any]:
+    return {"socket_timeout": timeout, "socket_connect_timeout": connect_timeout, "retry": retry}
 
 
-def _asking(found: Sentinels, seconds: float) -> dict[str, Any]:
+def _asking(found: Sentinels, seconds: float, retry: Retry | AsyncRetry) -> dict[str, Any]:
     share = found.share(seconds)
-    return found.asked | _options(share, share, retries=0)
+    return found.asked | _options(share, share, retry)
 
 
-class _WholeAnswers(SentinelManagedConnection):
-    """Is closed when reading from it is interrupted, be it by a signal: else the next command gets that answer.
+class _Connection(SentinelManagedConnection):
+    """To the primary. Mends two things in which redis-py's differs from its ordinary connections."""
 
-    So are redis-py's connections but for those of Sentinel, whose default differs.
-    """
+    def send_packed_command(self, command: Any, check_health: bool = True) -> None:
+        """Opened anew while a command is tried again, it too asks for the primary: the old one may be none by now."""
+        self.connect()  # type: ignore[no-untyped-call]
+        super().send_packed_command(command, check_health)  # type: ignore[no-untyped-call]
 
     def read_response(self, *args: Any, disconnect_on_error: bool | None = True, **kwargs: Any) -> Any:
+        """Cut short, be it by a signal, it closes the connection: else the next command gets this one's answer."""
         return super().read_response(*args, disconnect_on_error=disconnect_on_error, **kwargs)
 
 
-class _TlsWholeAnswers(_WholeAnswers, SentinelManagedSSLConnection):
+class _TlsConnection(_Connection, SentinelManagedSSLConnection):
+    pass
+
+
+class _AsyncConnection(AsyncSentinelManagedConnection):
+    """To the primary. Mends one thing."""
+
+    async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
+        """As `_Connection` does."""
+        await self.connect()  # type: ignore[no-untyped-call]
+        await super().send_packed_command(command, check_health)
+
+
+class _AsyncTlsConnection(_AsyncConnection, AsyncSentinelManagedSSLConnection):
     pass
 
 
@@ -177,7 +192,7 @@ class _Pool(SentinelConnectionPool):
     """Closes the connections to the sentinels along with those to the primary."""
 
     def __init__(self, *args: Any, ssl: bool = False, **kwargs: Any) -> None:
-        kind = _TlsWholeAnswers if ssl else _WholeAnswers
+        kind = _TlsConnection if ssl else _Connection
         super().__init__(*args, connection_class=kind, **kwargs)  # type: ignore[no-untyped-call]
 
     def disconnect(self, inuse_connections: bool = True) -> None:
@@ -188,6 +203,10 @@ class _Pool(SentinelConnectionPool):
 
 class _AsyncPool(AsyncSentinelConnectionPool):
     """Closes the connections to the sentinels along with those to the primary."""
+
+    def __init__(self, *args: Any, ssl: bool = False, **kwargs: Any) -> None:
+        kind = _AsyncTlsConnection if ssl else _AsyncConnection
+        super().__init__(*args, connection_class=kind, **kwargs)  # type: ignore[no-untyped-call]
 
     async def aclose(self) -> None:
         await super().aclose()

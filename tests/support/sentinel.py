@@ -136,8 +136,9 @@ class SentinelTopology:
         return start_sentinel(configuration)
 
     def _named_by(self, port: int) -> int | None:
-        address = ask(port, "SENTINEL GET-MASTER-ADDR-BY-NAME", SERVICE, password=self._password)
-        return int(address[1]) if address else None
+        # Not by GET-MASTER-ADDR-BY-NAME: redis-py goes by this, which changes at the end of a failover.
+        state = ask(port, "SENTINEL MASTER", SERVICE, password=self._password)
+        return int(state["port"]) if state else None
 
     def _agreed(self) -> int | None:
         ports = {self._named_by(port) for port in self.sentinel_ports}
@@ -181,6 +182,12 @@ def in_step(server: EmbeddedServer, replicas: int = 1) -> bool:
     """Whether so many replicas follow the server, and have got their first copy."""
     found = _replication(server)
     return sum(1 for name, line in found.items() if name.startswith("slave") and "online" in str(line)) >= replicas
+
+
+def follow(server: EmbeddedServer, primary: EmbeddedServer) -> None:
+    """Makes a server a replica; the clients connected to it stay so."""
+    with Redis(port=server.port) as client:
+        client.replicaof(HOST, str(primary.port))
 
 
 def cut_off(server: EmbeddedServer) -> None:
