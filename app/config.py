@@ -13,8 +13,9 @@ from dotenv import dotenv_values
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticUndefined
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
-from redis.connection import parse_url
 
+from app.connections import check_url
+from app.durability import Durability
 from app.errors import ConfigError
 from app.signature import Algorithm, Encoding
 
@@ -126,7 +127,7 @@ class Settings(BaseSettings):
         "redis://127.0.0.1:6379/0",
         validation_alias="REDIS_URL",
         repr=False,
-        description="Where Redis is: `redis://`, `rediss://` (TLS) or `unix://`.",
+        description="Where Redis is: `redis://`, `rediss://` (TLS), `unix://`, or `redis+sentinel://` and `rediss+sentinel://`.",
     )
     require_https: bool = Field(True, description="Refuse what did not come over HTTPS.")
     trusted_proxies: Annotated[tuple[Network, ...], NoDecode] = Field(
@@ -140,8 +141,10 @@ class Settings(BaseSettings):
     ack_budget: Duration = Field(
         1.0, ge=0.05, description="How long recording a delivery may take before the sender gets a 503."
     )
-    durability: Literal["fsync", "memory"] = Field(
-        "fsync", description="`fsync`: on disk before the 200. `memory`: in Redis's memory before the 200."
+    durability: Durability = Field(
+        "fsync",
+        description="What is waited for before the 200. `fsync`: the disk. `replica`: a replica's disk too. "
+        "`memory`: Redis's memory.",
     )
     dedupe_window: Duration = Field(
         30 * 86400.0, ge=60, le=LONGEST_SECONDS, description="How long a redelivery is recognised."
@@ -222,13 +225,8 @@ class Settings(BaseSettings):
 
     @field_validator("redis_url")
     @classmethod
-    def _redis_scheme(cls, value: str) -> str:
-        if not value.startswith(("redis://", "rediss://", "unix://")):
-            raise ValueError("must begin with redis://, rediss:// or unix://")
-        try:
-            parse_url(value)  # type: ignore[no-untyped-call]
-        except ValueError:  # whose message may quote the password
-            raise ValueError("cannot be read: a password with / or @ in it has to be percent-encoded") from None
+    def _redis_url(cls, value: str) -> str:
+        check_url(value)
         return value
 
     @field_validator("api_url")

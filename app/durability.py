@@ -1,10 +1,11 @@
 """How a server makes a write durable, and whether it can do what the settings promise (P1).
 
-`WAITAOF` (Redis 7.2, Valkey) waits until the append-only file is on disk, whatever `appendfsync` says.
-Older servers can promise that only with `appendfsync always`, where each reply comes after the fsync.
+`WAITAOF` (Redis 7.2, Valkey) waits until the append-only file is on disk, whatever `appendfsync` says,
+here and on replicas. Older servers can promise that only for themselves, and only with `appendfsync
+always`, where each reply comes after the fsync.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,6 +15,13 @@ OLDEST_SERVER = (7, 0)
 
 EVERYSEC_BATCHES = 4
 """Batches on their way at once where each waits for the next periodic fsync; else one is best."""
+LOCAL, REPLICAS = 1, 1
+"""Append-only files, the server's own and replicas', that have to be on disk."""
+POLL_MS = 100
+"""How long a replica is waited for before it is asked again: the server's own timer is no finer."""
+
+Durability = Literal["memory", "fsync", "replica"]
+Wait = tuple[str | int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +33,9 @@ class Server:
     aof: bool
     appendfsync: str | None
     maxmemory_policy: str | None
+    primary: bool = True
+    replicas: int = 0
+    """Those connected and in step, though perhaps behind."""
 
     @classmethod
     def from_info(cls, info: Mapping[str, Any], config: Mapping[str, str]) -> "Server":
@@ -36,6 +47,8 @@ class Server:
             aof=bool(int(info.get("aof_enabled", 0))),
             appendfsync=config.get("appendfsync"),
             maxmemory_policy=info.get("maxmemory_policy") or config.get("maxmemory-policy"),
+            primary=info.get("role", "master") == "master",
+            replicas=sum(_online(info.get(f"slave{n}")) for n in range(int(info.get("connected_slaves", 0)))),
         )
 
     @property
@@ -48,24 +61,66 @@ class Server:
 class Plan:
     """How a batch is made durable."""
 
-    waitaof: bool
-    parallel: int
+    waits: tuple[Wait, ...] = ()
+    """Commands that follow a batch in the same round trip; their replies say how durable it is."""
+    parallel: int = 1
     """Batches on their way at once."""
+    replicas: int = 0
+    """How many must have it."""
+    in_memory: bool = False
+    """Whether a replica's memory is all that can be asked for, not its disk."""
     shortfall: str | None = None
     """Why the server cannot do what is configured, and the remedy."""
 
+    def confirmed(self, replies: Sequence[Any]) -> bool:
+        """Whether the replies to the waits say that it is as durable as planned: one that does is enough."""
+        return not self.waits or any(map(self._suffices, replies))
 
-def plan(wanted: Literal["fsync", "memory"], server: Server) -> Plan:
-    """How to do what is wanted on this server."""
+    def _suffices(self, reply: Any) -> bool:
+        if isinstance(reply, int):  # to WAIT: how many replicas have it in memory
+            return self.in_memory and reply >= self.replicas
+        local, replicas = reply
+        return bool(local >= LOCAL and replicas >= self.replicas)
+
+
+def plan(wanted: Durability, server: Server, budget: float) -> Plan:
+    """How to do what is wanted on this server, in `budget` seconds."""
+    if not server.primary:
+        return Plan(shortfall="it is a replica, and takes no writes: name the primary in REDIS_URL, or the sentinels")
     if wanted == "memory":
-        return Plan(waitaof=False, parallel=1)
+        return Plan()
     if not server.aof:
-        return Plan(False, 1, "the append-only file is off: set `appendonly yes`, or JOBHOOK_DURABILITY=memory")
+        return Plan(shortfall="the append-only file is off: set `appendonly yes`, or JOBHOOK_DURABILITY=memory")
     always = server.appendfsync == "always"
+    if not always and server.version < WAITAOF_SINCE:
+        remedy = "set `appendfsync always`, use Redis 7.2, or JOBHOOK_DURABILITY=memory"
+        return Plan(shortfall=f"{server.name} has no WAITAOF: {remedy}")
+    if wanted == "replica":
+        return _with_replica(server, int(budget * 1000), 1 if always else EVERYSEC_BATCHES)
     if server.version >= WAITAOF_SINCE:
-        return Plan(waitaof=True, parallel=1 if always else EVERYSEC_BATCHES)
-    if always:
-        return Plan(waitaof=False, parallel=1)
-    return Plan(
-        False, 1, f"{server.name} has no WAITAOF: set `appendfsync always`, use Redis 7.2, or JOBHOOK_DURABILITY=memory"
-    )
+        # For ever, by the server's clock: the batch's own deadline ends it with the connection.
+        return Plan((("WAITAOF", LOCAL, 0, 0),), 1 if always else EVERYSEC_BATCHES)
+    return Plan()
+
+
+def _with_replica(server: Server, budget_ms: int, parallel: int) -> Plan:
+    """A replica tells by itself only once a second what it has on disk, and at once when a wait begins.
+
+    Asked together with the batch it would tell of the time before it. So its memory is waited for first,
+    and it is asked for its disk then, again and again.
+    """
+    if server.replicas < REPLICAS:
+        return Plan(
+            shortfall="no replica is connected: start one that has `appendonly yes` and whose `replica-priority` is "
+            "not 0, better two, so that one may fail; or JOBHOOK_DURABILITY=fsync"
+        )
+    in_memory: Wait = ("WAIT", REPLICAS, budget_ms)
+    if server.version < WAITAOF_SINCE:
+        return Plan((in_memory,), parallel, REPLICAS, in_memory=True)
+    on_disk: Wait = ("WAITAOF", LOCAL, REPLICAS, POLL_MS)
+    return Plan((in_memory, *[on_disk] * max(1, budget_ms // POLL_MS)), parallel, REPLICAS)
+
+
+def _online(replica: Any) -> bool:
+    """From its line in INFO: not if it is still being sent its first copy of everything."""
+    return isinstance(replica, Mapping) and replica.get("state") == "online"

@@ -7,15 +7,20 @@ from typing import Any, Literal
 
 from redis import Redis
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, ResponseError
+from redis.sentinel import MasterNotFoundError
 
 from app.config import Settings
-from app.durability import OLDEST_SERVER, Server, plan
+from app.connections import SENTINEL_SCHEMES
+from app.durability import OLDEST_SERVER, Plan, Server, plan
 from app.errors import ConfigError
-from app.inbox import Inbox
+from app.inbox import PREFIX, Inbox
 
 WORKERS_SEEN_WITHIN_SECONDS = 10.0
 """Supervisors sweep every second; this leaves room for a restart."""
 CLOCK_TOLERANCE_SECONDS = 5.0
+LONGEST_PROBE_SECONDS = 1.0
+"""How long a replica may take to confirm a write; the whole probe takes up to three times as long."""
+PROBE_TTL_SECONDS = 60
 FULL_FROM = 0.9
 """The share of maxmemory from which new deliveries are in danger of being refused."""
 
@@ -38,6 +43,9 @@ def check(settings: Settings, redis: "Redis") -> list[Check]:
         return list(_checks(settings, redis))
     except (AuthenticationError, NoPermissionError) as error:
         return [_unusable("does not let us in", error, "check the user and the password in REDIS_URL")]
+    except MasterNotFoundError as error:
+        remedy = "see that the sentinels in REDIS_URL are up, let us in, and know a primary of the service it names"
+        return [_unusable("has no primary that a sentinel names", error, remedy)]
     except (RedisError, OSError) as error:
         return [_unusable("does not answer", error, "start Redis, or set REDIS_URL")]
 
@@ -62,7 +70,7 @@ def _checks(settings: Settings, redis: "Redis") -> Iterator[Check]:
     server = Server.from_info(info, config)
     yield Check("redis", "ok", "answers")
     yield _version(server)
-    yield _durability(settings, server)
+    yield _durability(settings, server, redis)
     yield _eviction(server)
     yield _memory(info)
     seconds, microseconds = redis.time()
@@ -80,19 +88,44 @@ def _version(server: Server) -> Check:
     return Check("version", "ok", server.name)
 
 
-def _durability(settings: Settings, server: Server) -> Check:
-    made = plan(settings.durability, server)
+def _durability(settings: Settings, server: Server, redis: "Redis") -> Check:
+    wanted = settings.durability
+    made = plan(wanted, server, settings.ack_budget)
     if made.shortfall:
-        return Check("durability", "fail", f"{settings.durability} is not possible", made.shortfall)
-    if settings.durability == "memory":
+        return Check("durability", "fail", f"{wanted} is not possible", made.shortfall)
+    if wanted == "memory":
         remedy = "set JOBHOOK_DURABILITY=fsync to survive a crash of Redis"
         return Check("durability", "warn", "memory: a crash of Redis may lose acknowledged events", remedy)
-    if made.parallel > 1:
+    tried_for = min(settings.ack_budget, LONGEST_PROBE_SECONDS)
+    if wanted == "replica" and not _confirms(redis, plan(wanted, server, tried_for)):
+        remedy = "see that a replica is up and follows closely, with `appendonly yes` and `appendfsync always`"
+        return Check("durability", "fail", f"no replica has confirmed a write within {tried_for:g} s", remedy)
+    if made.in_memory:
+        remedy = "use Redis 7.2 or Valkey: as it is, primary and replica crashing at once may lose acknowledged events"
+        finding = f"on the disk of the primary, but only in a replica's memory: {server.name} has no WAITAOF"
+        return Check("durability", "warn", finding, remedy)
+    if server.appendfsync != "always":
         remedy = "set `appendfsync always`: acknowledgements then wait milliseconds, not up to a second"
         return Check(
-            "durability", "warn", f"fsync, waiting for `appendfsync {server.appendfsync or 'unknown'}`", remedy
+            "durability", "warn", f"{wanted}, waiting for `appendfsync {server.appendfsync or 'unknown'}`", remedy
         )
+    if wanted == "replica":
+        replicas = "1 replica" if server.replicas == 1 else f"{server.replicas} replicas"
+        return Check("durability", "ok", f"on the disks of primary and replica before each answer ({replicas})")
+    if settings.redis_url.startswith(SENTINEL_SCHEMES):
+        remedy = "set JOBHOOK_DURABILITY=replica, and `min-replicas-to-write 1` on the servers"
+        return Check("durability", "warn", "fsync: a failover may lose acknowledged events", remedy)
     return Check("durability", "ok", "fsync before each acknowledgement")
+
+
+def _confirms(redis: "Redis", made: Plan) -> bool:
+    """Whether a write is made as durable as planned. Only trying tells: a replica may have no append-only file."""
+    with redis.pipeline(transaction=False) as pipeline:
+        pipeline.set(PREFIX + "probe", 1, ex=PROBE_TTL_SECONDS)
+        for wait in made.waits:
+            pipeline.execute_command(*wait)  # type: ignore[no-untyped-call]
+        _, *replies = pipeline.execute()
+    return made.confirmed(replies)
 
 
 def _eviction(server: Server) -> Check:

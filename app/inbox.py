@@ -13,11 +13,9 @@ from typing import Any, Literal, NamedTuple, cast
 
 import orjson
 from redis import Redis
-from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError, NoScriptError, TimeoutError  # noqa: A004
-from redis.retry import Retry
 
-from app import jobs, scripts
+from app import connections, jobs, scripts
 from app.config import Settings
 from app.errors import EventNotFound
 from app.event import ID_LENGTH, data_of, parse, subject
@@ -180,12 +178,7 @@ def connect(settings: Settings, retries: int = 1) -> "Redis":
 
     One retry makes up for a connection that a restarted server has left behind.
     """
-    return Redis.from_url(
-        settings.redis_url,
-        socket_timeout=SOCKET_TIMEOUT_SECONDS,
-        socket_connect_timeout=SOCKET_TIMEOUT_SECONDS,
-        retry=Retry(NoBackoff(), retries),
-    )
+    return connections.connect(settings.redis_url, timeout=SOCKET_TIMEOUT_SECONDS, retries=retries)
 
 
 def accept_arguments(settings: Settings, deliveries: Sequence[Delivery]) -> list[bytes | str | int]:

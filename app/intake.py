@@ -13,15 +13,14 @@ from typing import Any, Literal, NamedTuple, cast
 
 import structlog
 from redis.asyncio import Redis
-from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError, NoScriptError, ResponseError  # noqa: A004
-from redis.retry import Retry
 
 from app.config import Settings
+from app.connections import connect_async
 from app.durability import Plan, Server, plan
 from app.errors import Unavailable, describe
 from app.inbox import Delivery, accept_arguments
-from app.pipe import Command, Pipe
+from app.pipe import Pipe
 from app.scripts import ACCEPT
 
 MAX_BATCH = 128
@@ -30,7 +29,6 @@ MAX_BATCH_BYTES = 4 * 1024**2
 MAX_WAITING = 4096
 """Deliveries waiting; one more is refused at once, so that memory stays bounded whatever Redis does."""
 MAX_WAITING_BYTES = 64 * 1024**2
-FSYNC_LOCAL, FSYNC_REPLICAS = 1, 0
 
 Status = Literal["accepted", "duplicate", "revived", "conflict"]
 
@@ -56,11 +54,11 @@ class Intake:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._redis = Redis.from_url(
+        self._redis = connect_async(
             settings.redis_url,
-            socket_timeout=None,  # each batch has its own deadline
-            socket_connect_timeout=settings.ack_budget,
-            retry=Retry(NoBackoff(), 1),  # a connection that a restarted server has left behind
+            timeout=None,  # each batch has its own deadline
+            connect_timeout=settings.ack_budget,
+            retries=1,  # a connection that a restarted server has left behind
         )
         self._idle: list[Pipe] = []
         self._plan: Plan | None = None
@@ -146,18 +144,17 @@ class Intake:
         ]
 
     async def _record(self, pipe: Pipe, arguments: list[Any]) -> list[bytes]:
-        self._plan = self._plan or await self._make_plan()
-        wait: list[Command] = [("WAITAOF", FSYNC_LOCAL, FSYNC_REPLICAS, 0)] if self._plan.waitaof else []
+        made = self._plan = self._plan or await self._make_plan()
         try:
-            replies, *fsynced = await pipe.send(("EVALSHA", ACCEPT.sha, 0, *arguments), *wait)
+            replies, *waited = await pipe.send(("EVALSHA", ACCEPT.sha, 0, *arguments), *made.waits)
         except NoScriptError:
-            replies, *fsynced = await pipe.send(("EVAL", ACCEPT.text, 0, *arguments), *wait)
-        if fsynced and int(fsynced[0][0]) < FSYNC_LOCAL:
+            replies, *waited = await pipe.send(("EVAL", ACCEPT.text, 0, *arguments), *made.waits)
+        if not made.confirmed(waited):
             raise Unavailable
         return cast(list[bytes], replies)
 
     async def _make_plan(self) -> Plan:
-        made = plan(self._settings.durability, await server(self._redis))
+        made = plan(self._settings.durability, await server(self._redis), self._settings.ack_budget)
         if made.shortfall:
             log.error("not durable", remedy=made.shortfall)
             raise Unavailable

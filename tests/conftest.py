@@ -1,6 +1,8 @@
 """One real server a test process; every test begins with an empty one."""
 
 import os
+import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -34,6 +36,18 @@ def own_server(tmp_path: Path) -> Iterator[EmbeddedServer]:
     running = EmbeddedServer(tmp_path / "valkey", *DURABLE).start()
     yield running
     running.kill()
+
+
+@pytest.fixture
+def redis_7_0(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The embedded server is a Redis 7.0 as Debian has it."""
+    binary = shutil.which("redis-server")
+    if binary is None:
+        pytest.skip("no redis-server is installed")
+    version = subprocess.run([binary, "--version"], capture_output=True, text=True, check=True).stdout
+    if " v=7.0." not in version:
+        pytest.skip(f"the redis-server installed is not of version 7.0: {version}")
+    monkeypatch.setattr("app.embedded._binary", lambda: Path(binary))
 
 
 @pytest.fixture(autouse=True)

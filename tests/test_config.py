@@ -203,12 +203,17 @@ def test_no_error_shows_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "canary" not in "".join(traceback.format_exception(raised.value))
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://user:{}@redis.example.test:6379/0",
+        "redis+sentinel://user:{0}@redis.example.test:6379/0?sentinel_password={0}",
+    ],
+)
 @pytest.mark.parametrize("password", ["canary", "c@nary", "%40canary"])
-def test_no_dump_shows_a_secret(password: str) -> None:
+def test_no_dump_shows_a_secret(url: str, password: str) -> None:
     """P7."""
-    settings = load_settings(
-        api_key=KEY, previous_api_keys=(OLD_KEY,), redis_url=f"redis://user:{password}@redis.example.test:6379/0"
-    )
+    settings = load_settings(api_key=KEY, previous_api_keys=(OLD_KEY,), redis_url=url.format(password))
     for dump in (repr(settings), str(settings), settings.model_dump_json(exclude={"redis_url"}), _table(settings)):
         assert KEY not in dump
         assert OLD_KEY not in dump
@@ -321,6 +326,14 @@ def test_reads_lists_of_networks(text: str, networks: list[str], monkeypatch: py
     assert settings.allowed_ips == settings.trusted_proxies == tuple(map(ip_network, networks))
 
 
+SCHEME = "must begin with redis://, rediss://, unix://, redis+sentinel:// or rediss+sentinel://"
+SERVICE = "must name the service after the sentinels: redis+sentinel://host1,host2,host3/mymaster"
+NODES = (
+    "cannot be read: a password with / or @ in it has to be percent-encoded; "
+    "sentinels are written host:port, separated by commas"
+)
+OPTION = "has an option that is not known here; those for Sentinel are sentinel_username, sentinel_password"
+
 BAD_VALUES = {
     ("JOBHOOK_ALLOWED_IPS", "10.0.0.0/99"): "write addresses or CIDRs such as 10.0.0.0/8, separated by commas",
     ("JOBHOOK_ALLOWED_IPS", "10.1.2.3/8"): "write addresses or CIDRs such as 10.0.0.0/8, separated by commas",
@@ -329,8 +342,20 @@ BAD_VALUES = {
     ("JOBHOOK_MAX_BODY_BYTES", "lots"): "write a size such as 1048576, 500kB or 1MiB",
     ("JOBHOOK_DEDUPE_WINDOW", "6d"): "must not be shorter than JOBHOOK_RETENTION",
     ("JOBHOOK_ACK_BUDGET", "2s"): "must be under 2s, because JobsiteOn waits 5s and a body may take 3s to arrive",
-    ("REDIS_URL", "http://redis:6379"): "must begin with redis://, rediss:// or unix://",
-    ("REDIS_URL", ""): "must begin with redis://, rediss:// or unix://",
+    ("REDIS_URL", "http://redis:6379"): SCHEME,
+    ("REDIS_URL", ""): SCHEME,
+    ("REDIS_URL", "redis+sentinel://s1,s2"): SERVICE,
+    ("REDIS_URL", "redis+sentinel://s1,s2/"): SERVICE,
+    ("REDIS_URL", "redis+sentinel://s1/mymaster/zero"): SERVICE,
+    ("REDIS_URL", "redis+sentinel:///mymaster"): NODES,
+    ("REDIS_URL", "redis+sentinel://s1,,s2/mymaster"): NODES,
+    ("REDIS_URL", "redis+sentinel://s1:port/mymaster"): NODES,
+    ("REDIS_URL", "redis+sentinel://s1:65536/mymaster"): NODES,
+    ("REDIS_URL", "redis+sentinel://s1/mymaster#1"): NODES,
+    ("REDIS_URL", "redis+sentinel://s1/mymaster?sentinel_password="): "gives no value to sentinel_password",
+    ("REDIS_URL", "redis+sentinel://s1/mymaster?socket_timeout=1"): OPTION,
+    ("REDIS_URL", "redis+sentinel://s1/mymaster?ssl_ca_certs=ca.pem"): OPTION,
+    ("REDIS_URL", "rediss+sentinel://s1/m?ssl_check_hostname=no"): "ssl_check_hostname must be true or false",
 }
 
 
@@ -364,10 +389,38 @@ def test_tells_all_problems_at_once() -> None:
     assert {line.partition(":")[0] for line in lines} == {"JOBHOOK_PORT", "JOBHOOK_WORKERS", "JOBSITEON_API_KEY"}
 
 
-@pytest.mark.parametrize("scheme", ["redis://redis", "rediss://redis:6380/1", "unix:///run/redis.sock"])
-def test_accepts_every_way_to_redis(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("REDIS_URL", scheme)
-    assert load_settings().redis_url == scheme
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://redis",
+        "rediss://redis:6380/1",
+        "unix:///run/redis.sock",
+        "redis+sentinel://s1,s2:26380,[::1]:26381/mymaster/1",
+        "rediss+sentinel://user:p%40ss@s1/mymaster?sentinel_password=other&ssl_ca_certs=/etc/ca.pem",
+    ],
+)
+def test_accepts_every_way_to_redis(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDIS_URL", url)
+    assert load_settings().redis_url == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis+sentinel://:canary/1@s1:26379/mymaster",
+        "redis+sentinel://u:1/canary@s1:26379/mymaster",
+        "redis+sentinel://u:1?canary@s1:26379/mymaster",
+        "redis+sentinel://u:1#canary@s1:26379/mymaster",
+        "redis+sentinel://:canary@s1:port/mymaster",
+        "redis+sentinel://:canary@s1/mymaster?canary=canary",
+        "redis+sentinel://:canary@[s1/mymaster",
+        "redis+sentinel://s1/mymaster?sentinel_password=canary&canary",
+        "rediss+sentinel://:canary@s1/mymaster?ssl_check_hostname=canary",
+    ],
+)
+def test_no_complaint_about_a_url_quotes_it(url: str) -> None:
+    """P7."""
+    assert "canary" not in problems(REDIS_URL=url)
 
 
 def test_is_frozen() -> None:

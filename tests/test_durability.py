@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from app.durability import EVERYSEC_BATCHES, Plan, Server, plan
+from app.durability import EVERYSEC_BATCHES, Durability, Plan, Server, Wait, plan
 
 
 def server(version: str = "7.4.1", *, aof: bool = True, appendfsync: str | None = "everysec", **info: Any) -> Server:
@@ -16,9 +16,11 @@ def valkey(**more: Any) -> Server:
     return server("7.2.4", valkey_version="8.1.0", **more)
 
 
-WAITAOF_EACH = Plan(waitaof=True, parallel=1)
-WAITAOF_SEVERAL = Plan(waitaof=True, parallel=EVERYSEC_BATCHES)
-BY_REPLY = Plan(waitaof=False, parallel=1)
+BUDGET = 1.0
+WAITAOF: tuple[Wait, ...] = (("WAITAOF", 1, 0, 0),)
+WAITAOF_EACH = Plan(WAITAOF, parallel=1)
+WAITAOF_SEVERAL = Plan(WAITAOF, parallel=EVERYSEC_BATCHES)
+BY_REPLY = Plan()
 
 
 @pytest.mark.parametrize(
@@ -36,7 +38,7 @@ BY_REPLY = Plan(waitaof=False, parallel=1)
     ],
 )
 def test_plans_for_fsync(found: Server, expected: Plan) -> None:
-    assert plan("fsync", found) == expected
+    assert plan("fsync", found, BUDGET) == expected
 
 
 @pytest.mark.parametrize(
@@ -50,16 +52,91 @@ def test_plans_for_fsync(found: Server, expected: Plan) -> None:
     ],
 )
 def test_names_the_remedy_where_fsync_cannot_be_had(found: Server, remedy: str) -> None:
-    made = plan("fsync", found)
+    made = plan("fsync", found, BUDGET)
     assert made.shortfall is not None
     assert remedy in made.shortfall
     assert "JOBHOOK_DURABILITY=memory" in made.shortfall
-    assert not made.waitaof
+    assert not made.waits
 
 
 @pytest.mark.parametrize("aof", [True, False])
 def test_memory_waits_for_nothing(aof: bool) -> None:
-    assert plan("memory", server("7.0.15", aof=aof)) == Plan(waitaof=False, parallel=1)
+    assert plan("memory", server("7.0.15", aof=aof), BUDGET) == Plan()
+
+
+def following(state: str = "online") -> dict[str, Any]:
+    """What INFO says of one replica."""
+    return {"role": "master", "connected_slaves": 1, "slave0": {"state": state, "lag": 0}}
+
+
+@pytest.mark.parametrize(
+    ("found", "parallel"),
+    [
+        pytest.param(valkey(appendfsync="always", **following()), 1, id="always"),
+        pytest.param(valkey(**following()), EVERYSEC_BATCHES, id="everysec"),
+        pytest.param(server("7.2.0", appendfsync=None, **following()), EVERYSEC_BATCHES, id="hidden"),
+    ],
+)
+def test_a_replicas_disk_is_asked_for_after_its_memory_and_again(found: Server, parallel: int) -> None:
+    """Asked at once it would tell of the time before the batch, and then once a second."""
+    made = plan("replica", found, BUDGET)
+    assert made.waits[0] == ("WAIT", 1, 1000)
+    assert set(made.waits[1:]) == {("WAITAOF", 1, 1, 100)}
+    assert len(made.waits) == 1 + 10
+    assert (made.parallel, made.in_memory) == (parallel, False)
+    assert len(plan("replica", found, 0.05).waits) == 2
+
+
+@pytest.mark.parametrize(
+    ("replies", "confirmed"),
+    [
+        ([1, [1, 1]], True),
+        ([2, [1, 0], [1, 2], [0, 0]], True),
+        ([1, [1, 0], [1, 0]], False),  # its memory has it, its disk has not
+        ([1, [0, 1]], False),
+        ([0, [1, 0]], False),
+        ([], False),
+    ],
+)
+def test_a_replicas_disk_counts_and_not_its_memory(replies: list[Any], confirmed: bool) -> None:
+    """P1."""
+    assert plan("replica", valkey(**following()), BUDGET).confirmed(replies) is confirmed
+
+
+def test_without_waitaof_a_replicas_memory_is_the_most_there_is() -> None:
+    """P1: on the primary's own disk all the same."""
+    made = plan("replica", server("7.0.15", appendfsync="always", **following()), BUDGET)
+    assert made == Plan((("WAIT", 1, 1000),), replicas=1, in_memory=True)
+    assert made.confirmed([1])
+    assert not made.confirmed([0])
+    assert plan("replica", server("7.0.15", **following()), BUDGET).shortfall
+
+
+@pytest.mark.parametrize(
+    "found", [valkey(), valkey(role="master", connected_slaves=0), valkey(**following("wait_bgsave"))]
+)
+def test_without_a_replica_in_step_nothing_is_promised_of_one(found: Server) -> None:
+    """P1."""
+    made = plan("replica", found, BUDGET)
+    assert "no replica is connected" in str(made.shortfall)
+    assert "`replica-priority`" in str(made.shortfall)
+
+
+def test_replica_needs_the_primarys_own_disk_too() -> None:
+    """P1."""
+    assert "`appendonly yes`" in str(plan("replica", valkey(aof=False, **following()), BUDGET).shortfall)
+
+
+@pytest.mark.parametrize("wanted", ["memory", "fsync", "replica"])
+def test_a_server_that_is_a_replica_itself_takes_nothing(wanted: Durability) -> None:
+    """P1, P6."""
+    assert "it is a replica" in str(plan(wanted, valkey(role="slave"), BUDGET).shortfall)
+
+
+@pytest.mark.parametrize(("local", "confirmed"), [(0, False), (1, True)])
+def test_fsync_is_judged_by_the_reply(local: int, confirmed: bool) -> None:
+    """P1."""
+    assert plan("fsync", valkey(), BUDGET).confirmed([[local, 0]]) is confirmed
 
 
 def test_knows_a_server_by_its_replies() -> None:

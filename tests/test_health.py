@@ -1,8 +1,6 @@
 """What is found out about real servers, good and bad, and what follows from it."""
 
 import re
-import shutil
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +18,7 @@ from app.health import Check, check, refuse_to_start
 from app.inbox import Inbox, connect
 from tests.conftest import MakeStack
 from tests.support import wait_until
+from tests.support.sentinel import FAST_SYNC, in_step, replicates
 from tests.support.stack import Stack, make_settings
 
 Serve = Callable[..., EmbeddedServer]
@@ -38,6 +37,20 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
     yield start
     for server in servers:
         server.kill()
+
+
+@pytest.fixture
+def serve_pair(serve: Serve) -> Callable[..., EmbeddedServer]:
+    """Starts a primary, and a replica with some options set otherwise."""
+
+    def start(*options: str) -> EmbeddedServer:
+        primary = serve(*FAST_SYNC)
+        replica = serve(*options, "--replicaof", f"127.0.0.1 {primary.port}")
+        wait_until(lambda: replicates(replica), "the first copy")
+        wait_until(lambda: in_step(primary), "the replica to be in step")
+        return primary
+
+    return start
 
 
 @contextmanager
@@ -158,19 +171,53 @@ def test_a_clock_that_is_wrong_is_told(server: EmbeddedServer, monkeypatch: pyte
     assert (clock.level, clock.finding) == ("warn", "Redis is -60 s against this machine")
 
 
+# --- JOBHOOK_DURABILITY=replica
+
+
+def test_without_a_replica_nothing_is_on_one(serve: Serve) -> None:
+    """P1, P6."""
+    url = serve().url
+    assert problems(url, durability="replica") == {"durability": "fail"}
+    finding = findings(url, durability="replica")["durability"]
+    assert finding.finding == "replica is not possible"
+    assert str(finding.remedy).startswith("no replica is connected: start one that has `appendonly yes`")
+
+
+def test_a_replica_in_step_is_well(serve_pair: Serve) -> None:
+    url = serve_pair().url
+    assert problems(url, durability="replica") == {}
+    finding = findings(url, durability="replica")["durability"].finding
+    assert finding == "on the disks of primary and replica before each answer (1 replica)"
+
+
+def test_a_replica_without_append_only_file_is_found_out(serve_pair: Serve) -> None:
+    """P1: by trying, since the primary does not know of it."""
+    url = serve_pair("--appendonly", "no").url
+    assert problems(url, durability="replica") == {"durability": "fail"}
+    assert "`appendonly yes`" in str(findings(url, durability="replica")["durability"].remedy)
+    assert problems(url) == {}
+
+
+def test_a_replica_in_place_of_the_primary_is_found_out(serve: Serve, serve_pair: Serve) -> None:
+    """P6: at every level, since it takes no writes."""
+    primary = serve_pair()
+    url = serve("--replicaof", f"127.0.0.1 {primary.port}").url
+    for durability in ("memory", "fsync", "replica"):
+        assert problems(url, durability=durability) == {"durability": "fail"}
+    assert "the sentinels" in str(findings(url)["durability"].remedy)
+
+
 # --- Redis 7.0, which has no WAITAOF
 
 
-@pytest.fixture
-def redis_7_0(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The embedded server is a Redis 7.0 as Debian has it."""
-    binary = shutil.which("redis-server")
-    if binary is None:
-        pytest.skip("no redis-server is installed")
-    version = subprocess.run([binary, "--version"], capture_output=True, text=True, check=True).stdout
-    if " v=7.0." not in version:
-        pytest.skip(f"the redis-server installed is not of version 7.0: {version}")
-    monkeypatch.setattr("app.embedded._binary", lambda: Path(binary))
+@pytest.mark.usefixtures("redis_7_0")
+def test_redis_7_0_knows_only_a_replicas_memory_and_says_so(serve_pair: Serve) -> None:
+    """P1."""
+    url = serve_pair().url
+    assert problems(url, durability="replica") == {"durability": "warn"}
+    finding = findings(url, durability="replica")["durability"]
+    assert re.match(r"on the disk of the primary, but only in a replica's memory: Redis 7\.0\.\d+", finding.finding)
+    assert "crashing at once may lose acknowledged events" in str(finding.remedy)
 
 
 @pytest.mark.usefixtures("redis_7_0")

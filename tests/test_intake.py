@@ -16,6 +16,8 @@ from app.inbox import Delivery, Inbox, connect
 from app.intake import MAX_BATCH, MAX_WAITING, Intake, Receipt
 from tests.support.stack import frozen, make_settings
 
+PAUSE_MS = 400
+
 
 def delivery(body: bytes, event_id: str | None = None, type: str = "test.ok") -> Delivery:
     identity = identify(body, event_id)
@@ -127,6 +129,21 @@ def test_an_aof_switched_off_while_running_is_noticed(own_server: EmbeddedServer
             await intake.accept(delivery(b"two"))
 
     run(settings, use)
+
+
+def test_a_connection_cut_while_a_batch_is_on_its_way_costs_no_delivery(own_server: EmbeddedServer) -> None:
+    """P6: it is tried once more on a new one."""
+
+    async def use(intake: Intake) -> None:
+        await intake.accept(delivery(b"before"))
+        with connect(make_settings(own_server.url)) as redis:
+            redis.client_pause(PAUSE_MS)
+            waiting = asyncio.create_task(intake.accept(delivery(b"cut")))
+            await asyncio.wait({waiting}, timeout=PAUSE_MS / 4000)
+            redis.client_kill_filter(_type="normal", skipme=True)
+        assert (await waiting).id == delivery(b"cut").id  # as a duplicate, if the first try has been recorded
+
+    run(make_settings(own_server.url), use)
 
 
 def test_no_server_is_told_at_once(own_server: EmbeddedServer) -> None:

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 import structlog
 from redis.client import Pipeline
-from redis.exceptions import RedisError
+from redis.exceptions import ConnectionError, RedisError  # noqa: A004
 from rq import Queue, SimpleWorker
 from rq.serializers import JSONSerializer
 from rq.worker import WorkerStatus
@@ -36,6 +36,8 @@ WORKER_TTL_SECONDS = 20
 KEY_TTL_MARGIN_SECONDS = 60
 BEAT_SECONDS = 1.0
 RECONNECT_SECONDS = 0.5
+ANSWER_SECONDS = 2
+"""How much longer than it waits for a job a worker waits for an answer, before it looks for Redis anew."""
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -133,6 +135,15 @@ class JobhookWorker(SimpleWorker):
                     beat.execute()
             except RedisError as error:  # monitoring only; the next turn deals with the connection
                 log.debug("no heartbeat", **describe(error))
+
+    @property
+    def connection_timeout(self) -> int:
+        """Seconds after which a command has failed; RQ would give a Redis that hangs 15."""
+        return int(self.dequeue_timeout + ANSWER_SECONDS)
+
+    def _pubsub_exception_handler(self, exc: Exception, *arguments: Any) -> None:
+        """Whatever it is, the thread that listens for RQ's commands goes on: `_recover` has cut its connection."""
+        super()._pubsub_exception_handler(ConnectionError(type(exc).__name__), *arguments)
 
     def set_shutdown_requested_date(self) -> None:
         """Nothing: called by a signal, it would talk to Redis in the middle of a handler or another command."""

@@ -11,13 +11,17 @@ from functools import cache
 
 from redis import Redis
 
+from app.connections import connect
 from workers import Permanent, RetryAfter, on
 from workers.event import Event
 
+REDIS_SECONDS = 5.0
+GO_SECONDS = 60
+
 
 @cache
-def redis() -> Redis:
-    return Redis.from_url(os.environ["REDIS_URL"])
+def redis() -> "Redis":
+    return connect(os.environ["REDIS_URL"], timeout=REDIS_SECONDS)
 
 
 def note(event: Event, what: str) -> None:
@@ -124,5 +128,6 @@ def take_two_steps(event: Event) -> None:
 def wait(event: Event) -> None:
     """Goes on when the test says so; the pid tells it whom to kill."""
     note(event, f"pid {os.getpid()}")
-    redis().blpop([f"go:{event.id}"], timeout=60)
+    with connect(os.environ["REDIS_URL"], timeout=GO_SECONDS + REDIS_SECONDS) as waiting:
+        waiting.blpop([f"go:{event.id}"], timeout=GO_SECONDS)
     note(event, f"waited {event.attempt}")

@@ -8,9 +8,9 @@ import httpx
 import stamina
 from hishel import AsyncRedisStorage
 from hishel.httpx import AsyncCacheTransport
-from redis.asyncio import Redis
 
 from app.config import Settings
+from app.connections import connect_async
 from app.inbox import SOCKET_TIMEOUT_SECONDS
 from workers import steps
 from workers.jobsiteon import cache, exchange
@@ -82,7 +82,9 @@ class AsyncJobsiteOn:
         if loop not in self._pools:
             # One that does not run may never run again: a handler's timeout leaves its loop as it is.
             self._pools = {loop: pool for loop, pool in self._pools.items() if loop.is_running()}
-            redis = Redis.from_url(self._settings.redis_url, socket_timeout=SOCKET_TIMEOUT_SECONDS)
+            redis = connect_async(
+                self._settings.redis_url, timeout=SOCKET_TIMEOUT_SECONDS, connect_timeout=SOCKET_TIMEOUT_SECONDS
+            )
             storage = cache.async_storage(redis, self._gate.key)
             wire = AsyncWire(self._gate, exchange.POOL)
             transport = AsyncCacheTransport(wire, storage, rfc=cache.OPTIONS)

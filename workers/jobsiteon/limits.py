@@ -59,7 +59,8 @@ class RateLimit:
         self._redis = redis
         self._key = key
         self._pause_key = f"{PREFIX}api:pause:{key}"
-        self._storage = _OneClock(settings.redis_url, connection_pool=redis.connection_pool, key_prefix=f"{PREFIX}api")
+        # The URL tells `limits` the kind of server, no more: the connections are there, also those through Sentinel.
+        self._storage = _OneClock("redis://", connection_pool=redis.connection_pool, key_prefix=f"{PREFIX}api")
         self._window = MovingWindowRateLimiter(self._storage)
         seconds = math.ceil(settings.api_rate_window + TRAVEL_SECONDS)  # the library counts in whole ones
         self._item = RateLimitItemPerSecond(settings.api_rate_limit, seconds, namespace="rate")

@@ -1,0 +1,213 @@
+"""How a client finds Redis: at a fixed address, or through Sentinel, which names the current primary.
+
+redis-py knows the URLs of the former. The form for Sentinel is
+
+    redis+sentinel://[user:password@]host1:26379,host2:26379,host3:26379/service[/db][?option=value&…]
+
+`rediss+sentinel://` speaks TLS, to the servers and to the sentinels. A sentinel is asked for the
+primary whenever a connection is opened; one that does not answer costs a share of the time there is,
+and the others are asked.
+"""
+
+import re
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from redis import Redis
+from redis.asyncio import Redis as AsyncRedis
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.asyncio.sentinel import Sentinel as AsyncSentinel
+from redis.asyncio.sentinel import SentinelConnectionPool as AsyncSentinelConnectionPool
+from redis.asyncio.sentinel import SentinelManagedConnection as AsyncSentinelManagedConnection
+from redis.asyncio.sentinel import SentinelManagedSSLConnection as AsyncSentinelManagedSSLConnection
+from redis.backoff import NoBackoff
+from redis.connection import parse_url
+from redis.retry import Retry
+from redis.sentinel import (
+    Sentinel,
+    SentinelConnectionPool,
+    SentinelManagedConnection,
+    SentinelManagedSSLConnection,
+)
+
+SENTINEL_SCHEMES = ("redis+sentinel://", "rediss+sentinel://")
+SCHEMES = ("redis://", "rediss://", "unix://", *SENTINEL_SCHEMES)
+SENTINEL_PORT = 26379
+LARGEST_PORT = 65535
+
+_NODE = re.compile(r"(\[[0-9a-fA-F:.]+\]|[\w.-]+)(?::(\d{1,5}))?", re.ASCII)
+_SERVICE_AND_DB = re.compile(r"/([\w.-]+)(?:/(\d{1,5}))?", re.ASCII)
+_SENTINEL_OPTIONS = {"sentinel_username": "username", "sentinel_password": "password"}
+_TLS_OPTIONS = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname")
+_SWITCHES = {"ssl_check_hostname": {"true": True, "false": False}}
+_UNREADABLE = "cannot be read: a password with / or @ in it has to be percent-encoded"
+
+
+@dataclass(frozen=True)
+class Sentinels:
+    """Where to ask for the primary, and how to speak to it and to those asked."""
+
+    nodes: tuple[tuple[str, int], ...]
+    service: str
+    server: dict[str, Any] = field(repr=False)
+    """redis-py's arguments for connections to the servers: database, user, password, TLS."""
+    asked: dict[str, Any] = field(repr=False)
+    """The same for those to the sentinels."""
+
+    def share(self, seconds: float) -> float:
+        """How long each sentinel may take, so that with all but one dead there is time left to connect."""
+        return seconds / (len(self.nodes) + 1)
+
+
+def check_url(url: str) -> None:
+    """Whether a client can be made of a URL.
+
+    Raises:
+        ValueError: it cannot; the message says why, and quotes no password.
+    """
+    if not url.startswith(SCHEMES):
+        raise ValueError("must begin with redis://, rediss://, unix://, redis+sentinel:// or rediss+sentinel://")
+    if url.startswith(SENTINEL_SCHEMES):
+        read_sentinel_url(url)
+        return
+    try:
+        parse_url(url)  # type: ignore[no-untyped-call]
+    except ValueError:  # whose message may quote the password
+        raise ValueError(_UNREADABLE) from None
+
+
+def read_sentinel_url(url: str) -> Sentinels:
+    """What a URL for Sentinel says.
+
+    Raises:
+        ValueError: it is none; the message says why, and quotes no password.
+    """
+    try:
+        parts = urlsplit(url)
+        options = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
+    except ValueError:
+        raise ValueError(_UNREADABLE) from None
+    credentials, _, nodes = parts.netloc.rpartition("@")
+    found = [_NODE.fullmatch(node) for node in nodes.split(",")]
+    path = _SERVICE_AND_DB.fullmatch(parts.path)
+    if not all(node and int(node[2] or SENTINEL_PORT) <= LARGEST_PORT for node in found) or parts.fragment:
+        raise ValueError(_UNREADABLE + "; sentinels are written host:port, separated by commas")
+    if path is None:
+        raise ValueError("must name the service after the sentinels: redis+sentinel://host1,host2,host3/mymaster")
+    asked, tls = _read_options(options, tls=parts.scheme.startswith("rediss"))
+    user, _, password = credentials.partition(":")
+    server = {"username": unquote(user), "password": unquote(password), "db": int(path[2] or 0)}
+    return Sentinels(
+        nodes=tuple((node[1].strip("[]"), int(node[2] or SENTINEL_PORT)) for node in found if node),
+        service=path[1],
+        server={name: value for name, value in server.items() if value} | tls,
+        asked=asked | tls,
+    )
+
+
+def _read_options(options: list[tuple[str, str]], *, tls: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The arguments for the sentinels alone, and those of TLS."""
+    allowed = [*_SENTINEL_OPTIONS, *(_TLS_OPTIONS if tls else ())]
+    asked: dict[str, Any] = {}
+    secured: dict[str, Any] = {"ssl": True} if tls else {}
+    for name, value in options:
+        if name not in allowed:
+            raise ValueError(f"has an option that is not known here; those for Sentinel are {', '.join(allowed)}")
+        if not value:
+            raise ValueError(f"gives no value to {name}")
+        switch = _SWITCHES.get(name)
+        if switch and value not in switch:
+            raise ValueError(f"{name} must be {' or '.join(switch)}")
+        if name in _SENTINEL_OPTIONS:
+            asked[_SENTINEL_OPTIONS[name]] = value
+        else:
+            secured[name] = switch[value] if switch else value
+    return asked, secured
+
+
+def connect(url: str, *, timeout: float, retries: int = 1) -> "Redis":
+    """A client. Looking for the primary, opening a connection and each command may take `timeout` seconds."""
+    options = _options(timeout, timeout, Retry(NoBackoff(), retries))
+    if not url.startswith(SENTINEL_SCHEMES):
+        return Redis.from_url(url, **options)
+    found = read_sentinel_url(url)
+    sentinel = Sentinel(found.nodes, sentinel_kwargs=_asking(found, timeout, Retry(NoBackoff(), 0)))  # type: ignore[no-untyped-call]
+    pool = _Pool(found.service, sentinel, **found.server, **options)
+    return Redis.from_pool(pool)
+
+
+def connect_async(url: str, *, timeout: float | None, connect_timeout: float, retries: int = 1) -> "AsyncRedis":
+    """The same for asyncio. A command may take `timeout` seconds, for ever if it is None."""
+    options = _options(timeout, connect_timeout, AsyncRetry(NoBackoff(), retries))
+    if not url.startswith(SENTINEL_SCHEMES):
+        return AsyncRedis.from_url(url, **options)
+    found = read_sentinel_url(url)
+    asking = _asking(found, connect_timeout, AsyncRetry(NoBackoff(), 0))
+    sentinel = AsyncSentinel(found.nodes, sentinel_kwargs=asking)  # type: ignore[no-untyped-call]
+    pool = _AsyncPool(found.service, sentinel, **found.server, **options)
+    return AsyncRedis.from_pool(pool)
+
+
+def _options(timeout: float | None, connect_timeout: float, retry: Retry | AsyncRetry) -> dict[str, Any]:
+    return {"socket_timeout": timeout, "socket_connect_timeout": connect_timeout, "retry": retry}
+
+
+def _asking(found: Sentinels, seconds: float, retry: Retry | AsyncRetry) -> dict[str, Any]:
+    share = found.share(seconds)
+    return found.asked | _options(share, share, retry)
+
+
+class _Connection(SentinelManagedConnection):
+    """To the primary. Mends two things in which redis-py's differs from its ordinary connections."""
+
+    def send_packed_command(self, command: Any, check_health: bool = True) -> None:
+        """Opened anew while a command is tried again, it too asks for the primary: the old one may be none by now."""
+        self.connect()  # type: ignore[no-untyped-call]
+        super().send_packed_command(command, check_health)  # type: ignore[no-untyped-call]
+
+    def read_response(self, *args: Any, disconnect_on_error: bool | None = True, **kwargs: Any) -> Any:
+        """Cut short, be it by a signal, it closes the connection: else the next command gets this one's answer."""
+        return super().read_response(*args, disconnect_on_error=disconnect_on_error, **kwargs)
+
+
+class _TlsConnection(_Connection, SentinelManagedSSLConnection):
+    pass
+
+
+class _AsyncConnection(AsyncSentinelManagedConnection):
+    """To the primary. Mends one thing."""
+
+    async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
+        """As `_Connection` does."""
+        await self.connect()  # type: ignore[no-untyped-call]
+        await super().send_packed_command(command, check_health)
+
+
+class _AsyncTlsConnection(_AsyncConnection, AsyncSentinelManagedSSLConnection):
+    pass
+
+
+class _Pool(SentinelConnectionPool):
+    """Closes the connections to the sentinels along with those to the primary."""
+
+    def __init__(self, *args: Any, ssl: bool = False, **kwargs: Any) -> None:
+        kind = _TlsConnection if ssl else _Connection
+        super().__init__(*args, connection_class=kind, **kwargs)  # type: ignore[no-untyped-call]
+
+    def disconnect(self, inuse_connections: bool = True) -> None:
+        super().disconnect(inuse_connections)
+        if inuse_connections:  # else: only the idle ones, which it does itself when the primary has changed
+            self.sentinel_manager.close()
+
+
+class _AsyncPool(AsyncSentinelConnectionPool):
+    """Closes the connections to the sentinels along with those to the primary."""
+
+    def __init__(self, *args: Any, ssl: bool = False, **kwargs: Any) -> None:
+        kind = _AsyncTlsConnection if ssl else _AsyncConnection
+        super().__init__(*args, connection_class=kind, **kwargs)  # type: ignore[no-untyped-call]
+
+    async def aclose(self) -> None:
+        await super().aclose()
+        await self.sentinel_manager.aclose()
