@@ -58,6 +58,21 @@ def test_concurrent_deliveries_share_round_trips(redis: "Redis", settings: Setti
     assert calls(redis, "waitaof") - waits == 3
 
 
+def test_what_a_delivery_asks_of_the_server(redis: "Redis", settings: Settings) -> None:
+    """A guard against regressions that no clock can upset: every command, counted by the server."""
+    accept_all(settings, delivery(b"warm up"))
+    redis.config_resetstat()
+    batches = 3
+    accept_all(settings, *(delivery(b"%d" % n) for n in range(batches * MAX_BATCH)))
+    per_delivery = {"set": 1, "hget": 1, "hset": 1, "zadd": 2, "copy": 1, "rpush": 1}
+    per_batch = {"evalsha": 1, "waitaof": 1, "time": 1, "del": 1, "hset": 1, "sadd": 1, "hincrby": 1}
+    expected = {
+        name: per_delivery.get(name, 0) * MAX_BATCH * batches + per_batch.get(name, 0) * batches
+        for name in per_delivery | per_batch
+    }
+    assert {name: calls(redis, name) for name in expected} == expected
+
+
 def test_without_load_a_delivery_goes_out_alone(redis: "Redis", settings: Settings) -> None:
     accept_all(settings, delivery(b"warm up"))
     before = calls(redis, "evalsha")
