@@ -13,8 +13,12 @@ WAITAOF_SINCE = (7, 2)
 OLDEST_SERVER = (7, 0)
 """The accept script uses `SET NX GET`."""
 
+BATCHES = 2
+"""Batches on their way at once: while the server works on one, the next is on its way."""
 EVERYSEC_BATCHES = 4
-"""Batches on their way at once where each waits for the next periodic fsync; else one is best."""
+"""The same where each waits for the next periodic fsync."""
+REPLICA_BATCHES = 1
+"""The same where each waits for a replica: more were slower."""
 LOCAL, REPLICAS = 1, 1
 """Append-only files, the server's own and replicas', that have to be on disk."""
 POLL_MS = 100
@@ -63,7 +67,7 @@ class Plan:
 
     waits: tuple[Wait, ...] = ()
     """Commands that follow a batch in the same round trip; their replies say how durable it is."""
-    parallel: int = 1
+    parallel: int = BATCHES
     """Batches on their way at once."""
     replicas: int = 0
     """How many must have it."""
@@ -96,10 +100,10 @@ def plan(wanted: Durability, server: Server, budget: float) -> Plan:
         remedy = "set `appendfsync always`, use Redis 7.2, or JOBHOOK_DURABILITY=memory"
         return Plan(shortfall=f"{server.name} has no WAITAOF: {remedy}")
     if wanted == "replica":
-        return _with_replica(server, int(budget * 1000), 1 if always else EVERYSEC_BATCHES)
+        return _with_replica(server, int(budget * 1000), REPLICA_BATCHES if always else EVERYSEC_BATCHES)
     if server.version >= WAITAOF_SINCE:
         # For ever, by the server's clock: the batch's own deadline ends it with the connection.
-        return Plan((("WAITAOF", LOCAL, 0, 0),), 1 if always else EVERYSEC_BATCHES)
+        return Plan((("WAITAOF", LOCAL, 0, 0),), BATCHES if always else EVERYSEC_BATCHES)
     return Plan()
 
 

@@ -1,8 +1,8 @@
 """Records deliveries for many concurrent requests in few round trips: group commit.
 
-While one batch is on its way to Redis, the deliveries that arrive wait; when it has been answered,
-all of them go out together. Under load a batch shares one script call and one wait for the disk
-(P1); with no load a delivery goes out at once.
+While as many batches as the plan allows are on their way to Redis, the deliveries that arrive wait; when
+one has been answered, all of them go out together. Under load a batch shares one script call and one wait
+for the disk (P1); with no load a delivery goes out at once.
 """
 
 import asyncio

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from app.durability import EVERYSEC_BATCHES, Durability, Plan, Server, Wait, plan
+from app.durability import BATCHES, EVERYSEC_BATCHES, REPLICA_BATCHES, Durability, Plan, Server, Wait, plan
 
 
 def server(version: str = "7.4.1", *, aof: bool = True, appendfsync: str | None = "everysec", **info: Any) -> Server:
@@ -18,9 +18,9 @@ def valkey(**more: Any) -> Server:
 
 BUDGET = 1.0
 WAITAOF: tuple[Wait, ...] = (("WAITAOF", 1, 0, 0),)
-WAITAOF_EACH = Plan(WAITAOF, parallel=1)
+WAITAOF_EACH = Plan(WAITAOF, parallel=BATCHES)
 WAITAOF_SEVERAL = Plan(WAITAOF, parallel=EVERYSEC_BATCHES)
-BY_REPLY = Plan()
+BY_REPLY = Plan(parallel=BATCHES)
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_names_the_remedy_where_fsync_cannot_be_had(found: Server, remedy: str) 
 
 @pytest.mark.parametrize("aof", [True, False])
 def test_memory_waits_for_nothing(aof: bool) -> None:
-    assert plan("memory", server("7.0.15", aof=aof), BUDGET) == Plan()
+    assert plan("memory", server("7.0.15", aof=aof), BUDGET) == BY_REPLY
 
 
 def following(state: str = "online") -> dict[str, Any]:
@@ -72,7 +72,7 @@ def following(state: str = "online") -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("found", "parallel"),
     [
-        pytest.param(valkey(appendfsync="always", **following()), 1, id="always"),
+        pytest.param(valkey(appendfsync="always", **following()), REPLICA_BATCHES, id="always"),
         pytest.param(valkey(**following()), EVERYSEC_BATCHES, id="everysec"),
         pytest.param(server("7.2.0", appendfsync=None, **following()), EVERYSEC_BATCHES, id="hidden"),
     ],
