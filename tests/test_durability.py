@@ -106,7 +106,7 @@ def test_a_replicas_disk_counts_and_not_its_memory(replies: list[Any], confirmed
 def test_without_waitaof_a_replicas_memory_is_the_most_there_is() -> None:
     """P1: on the primary's own disk all the same."""
     made = plan("replica", server("7.0.15", appendfsync="always", **following()), BUDGET)
-    assert made == Plan((("WAIT", 1, 1000),), replicas=1, in_memory=True)
+    assert made == Plan((("WAIT", 1, 1000),), REPLICA_BATCHES, replicas=1, in_memory=True)
     assert made.confirmed([1])
     assert not made.confirmed([0])
     assert plan("replica", server("7.0.15", **following()), BUDGET).shortfall
