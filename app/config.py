@@ -4,7 +4,6 @@ import difflib
 import os
 import re
 from collections.abc import Iterable
-from decimal import Decimal
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -18,6 +17,7 @@ from app.connections import check_url
 from app.durability import Durability
 from app.errors import ConfigError
 from app.signature import Algorithm, Encoding
+from app.units import format_duration, format_size, parse_duration, parse_size
 
 PREFIX = "JOBHOOK_"
 MIN_KEY_LENGTH = 16
@@ -41,55 +41,6 @@ _PASSWORD = re.compile(r"(?<=//)[^/]*(?=@)|(?<=password=)[^&]*")
 _API_URL = re.compile(r"https?://(?:[\w.-]+|\[[0-9a-f:.]+\])(?::\d{1,5})?(?:/[\w.~-]+)*/?", re.ASCII)
 _LOOPBACK_URL = re.compile(r"http://(?:127(?:\.\d{1,3}){3}|localhost|\[::1\])(?=[:/]|$)")
 _OWN_PREFIX = re.compile("^(JOBHOOK|JOBSITEON)_")
-_DURATION_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-_SIZE_UNITS = {"": 1, "b": 1, "kb": 1000, "mb": 1000**2, "k": 1024, "kib": 1024, "m": 1024**2, "mib": 1024**2}
-
-
-def parse_duration(value: Any) -> Any:
-    """Seconds from `90`, `30d`, `1h30m` or `500ms`.
-
-    Raises:
-        ValueError: it is none of these.
-    """
-    if not isinstance(value, str):
-        return value
-    text = value.strip().lower().replace(" ", "")
-    if re.fullmatch(r"\d+(\.\d+)?", text):
-        return float(text)
-    parts = re.findall(r"(\d+(?:\.\d+)?)(ms|[smhdw])", text)
-    if not parts or "".join(number + unit for number, unit in parts) != text:
-        raise ValueError("write a duration such as 500ms, 90s, 1h30m or 30d")
-    return sum(float(number) * _DURATION_UNITS[unit] for number, unit in parts)
-
-
-def parse_size(value: Any) -> Any:
-    """Bytes from `1048576`, `1MiB` or `500kB`.
-
-    Raises:
-        ValueError: it is none of these.
-    """
-    if not isinstance(value, str):
-        return value
-    match = re.fullmatch(r"(\d{1,18}(?:\.\d+)?)\s*([a-z]*)", value.strip().lower())
-    if match is None or match[2] not in _SIZE_UNITS:
-        raise ValueError("write a size such as 1048576, 500kB or 1MiB")
-    return int(float(match[1]) * _SIZE_UNITS[match[2]])
-
-
-def format_duration(seconds: float) -> str:
-    """The shortest form that `parse_duration` reads back."""
-    for unit, size in sorted(_DURATION_UNITS.items(), key=lambda item: -item[1]):
-        if seconds >= size and seconds % size == 0 and unit != "w":
-            return f"{seconds / size:.0f}{unit}"
-    return f"{Decimal(repr(seconds)).normalize():f}s"  # never with an exponent
-
-
-def format_size(size: int) -> str:
-    """The shortest form that `parse_size` reads back."""
-    for unit, factor in (("MiB", 1024**2), ("kB", 1000)):
-        if size >= factor and size % factor == 0:
-            return f"{size // factor}{unit}"
-    return str(size)
 
 
 def _split(value: Any) -> Any:

@@ -25,9 +25,10 @@ from app.cli.output import (
     print_table,
     program,
 )
-from app.config import load_settings, parse_duration
+from app.config import load_settings
 from app.errors import EventNotFound
 from app.inbox import PREFIX, STATES, Inbox, Record, State, connect
+from app.units import parse_duration
 
 SCAN_LIMIT = 20_000
 """Events looked at for one listing: bounds the time of a search that finds little."""
