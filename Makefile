@@ -45,10 +45,10 @@ format: $(READY)  ## Format the code
 	@$(BIN)/ruff format .
 
 bench: $(READY)  ## Measure against the alternatives, in about 3 minutes
-	@$(BIN)/python -m tests.benchmarks
+	@$(BIN)/python -m tests.benchmarks $(ARGS)
 
 bench-full: $(READY)  ## The same with more rounds and a million events, in about half an hour
-	@$(BIN)/python -m tests.benchmarks --full
+	@$(BIN)/python -m tests.benchmarks --full $(ARGS)
 
 lock: $(READY)  ## Write the requirements files anew from pyproject.toml
 	@$(PIP) install --quiet uv
