@@ -1,6 +1,6 @@
 # The commands of a working day. All they need is Python 3.11 or later and make.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint format bench bench-full lock audit clean
+.PHONY: help setup run test mutants lint format bench bench-full lock audit clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -33,6 +33,9 @@ test: $(READY)  ## Run the whole test suite against a real server, with coverage
 	@$(BIN)/coverage run -m pytest $(ARGS)
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report
+
+mutants: $(READY)  ## Break the code on purpose, in a copy, and see the tests notice; in about 10 minutes
+	@$(BIN)/python -m tests.mutants $(ARGS)
 
 lint: $(READY)  ## Check style, types and the import rule
 	@$(BIN)/ruff check .
