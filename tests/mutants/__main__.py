@@ -98,7 +98,7 @@ def run(folder: Path, tests: Iterable[str]) -> str | None:
         return NO_END
     if done.returncode == 0:
         return None
-    failed = re.search(r"^(?:FAILED|ERROR) tests/(\S+)", done.stdout, re.MULTILINE)
+    failed = re.search(r"^(?:FAILED|ERROR) tests/(.+?)(?: - |$)", done.stdout, re.MULTILINE)
     return failed[1] if failed else (done.stdout + done.stderr)[-500:]
 
 
