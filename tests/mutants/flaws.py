@@ -152,7 +152,7 @@ FLAWS = (
                 INTAKE,
                 "        return [\n            Receipt(",
                 "        for made in deliveries:\n"
-                "            await self._redis.set(f'jobhook:seen:{made.id}', made.digest, ex=86400)\n"
+                "            await self._redis.set(f'jobhook:seen:{made.id}', made.digest, ex=86400, nx=True)\n"
                 "        return [\n            Receipt(",
             ),
         ),
