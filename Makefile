@@ -1,6 +1,6 @@
 # The commands of a working day. All they need is Python 3.11 or later and make.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint format bench bench-full lock clean
+.PHONY: help setup run test mutants lint format bench bench-full lock audit clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -34,6 +34,9 @@ test: $(READY)  ## Run the whole test suite against a real server, with coverage
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report
 
+mutants: $(READY)  ## Break the code on purpose, in a copy, and see the tests notice; in about 10 minutes
+	@$(BIN)/python -m tests.mutants $(ARGS)
+
 lint: $(READY)  ## Check style, types and the import rule
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -54,6 +57,14 @@ lock: $(READY)  ## Write the requirements files anew from pyproject.toml
 	@$(PIP) install --quiet uv
 	@$(BIN)/uv pip compile pyproject.toml --universal --generate-hashes --upgrade --no-annotate --no-header -q -o requirements.txt
 	@$(BIN)/uv pip compile pyproject.toml --extra dev --universal --generate-hashes --upgrade --no-annotate --no-header -q -o requirements-dev.txt
+
+# In a venv of its own, so that what audits is not among what is audited. Strict: what could not be looked up
+# is a failure, because "nothing found" would otherwise also be said where the database cannot be reached.
+audit:  ## Look up known vulnerabilities of what production installs; needs the network
+	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && $(PYTHON) -m venv "$$folder" \
+		&& "$$folder/bin/pip" --disable-pip-version-check --no-input install --quiet --only-binary :all: pip-audit \
+		&& "$$folder/bin/pip-audit" --strict --disable-pip --require-hashes -r requirements.txt \
+		|| { echo "The audit has failed: a vulnerability is named above, or the database could not be asked."; exit 1; }
 
 clean:  ## Remove what was installed and the local data
 	@rm -rf $(VENV) .data .coverage .coverage.*

@@ -1,4 +1,4 @@
-"""uvicorn's HTTP protocol, but a response leaves in one write.
+"""uvicorn's HTTP protocol with bounded heads, and a response leaves in one write.
 
 uvicorn writes head and body one after the other, and uvloop sends each at once: two system calls and two
 TCP segments, a tenth of what a delivery costs the receiver.
@@ -7,7 +7,7 @@ TCP segments, a tenth of what a delivery costs the receiver.
 import asyncio
 from typing import Any, cast
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from app.heads import BoundedHeads
 
 
 class _OneWrite:
@@ -36,7 +36,7 @@ class _OneWrite:
         return getattr(self._transport, name)
 
 
-class Protocol(HttpToolsProtocol):
+class Protocol(BoundedHeads):
     """For uvicorn's `http` setting."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]

@@ -21,6 +21,11 @@ MakeStack = Callable[..., Stack]
 
 # The machine may be busy; nothing is measured by how long an example takes.
 hypothesis.settings.register_profile("jobhook", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.register_profile(  # pytest --hypothesis-profile=unshrunk: to know that it fails, not how
+    "unshrunk",
+    hypothesis.settings.get_profile("jobhook"),
+    phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate],
+)
 hypothesis.settings.load_profile("jobhook")
 
 

@@ -14,6 +14,7 @@ from app.errors import Unavailable
 from app.event import identify
 from app.inbox import Delivery, Inbox, connect
 from app.intake import MAX_BATCH, MAX_WAITING, Intake, Receipt
+from tests.support import wait_until
 from tests.support.stack import frozen, make_settings
 
 PAUSE_MS = 400
@@ -159,6 +160,27 @@ def test_a_connection_cut_while_a_batch_is_on_its_way_costs_no_delivery(own_serv
         assert (await waiting).id == delivery(b"cut").id  # as a duplicate, if the first try has been recorded
 
     run(make_settings(own_server.url), use)
+
+
+def test_a_wait_for_the_disk_that_ends_without_it_is_not_taken_for_it(own_server: EmbeddedServer) -> None:
+    """P1: somebody ends the wait by hand, and WAITAOF replies like any other time that nothing is on disk."""
+    settings = make_settings(own_server.url)
+
+    async def use(intake: Intake) -> None:
+        await intake.accept(delivery(b"before"))
+        with connect(settings) as redis:
+            redis.config_set("appendfsync", "no")  # whatever is written now does not get to the disk soon
+            waiting = asyncio.create_task(intake.accept(delivery(b"waits")))
+            blocked = await asyncio.to_thread(wait_until, lambda: blocked_clients(redis), "the wait for the disk")
+            assert redis.client_unblock(blocked[0])
+            with pytest.raises(Unavailable):
+                await waiting
+
+    run(settings, use)
+
+
+def blocked_clients(redis: "Redis") -> list[int]:
+    return [int(client["id"]) for client in redis.client_list() if "b" in client["flags"]]
 
 
 def test_no_server_is_told_at_once(own_server: EmbeddedServer) -> None:

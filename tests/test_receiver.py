@@ -1,5 +1,6 @@
 """The webhook endpoint over real HTTP: what is refused, in which order, and what never is."""
 
+import asyncio
 import json
 import socket
 from collections.abc import Iterator
@@ -11,9 +12,12 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from redis import Redis
 
+from app.config import Settings
 from app.embedded import EmbeddedServer
 from app.errors import REFUSALS
+from app.main import create_app
 from app.receiver import PATH
 from app.signature import sign
 from tests.support.stack import KEY, Stack
@@ -209,6 +213,40 @@ JSON = st.recursive(
 def test_any_authentic_bytes_are_accepted(receiver: Stack, body: bytes) -> None:
     """P8."""
     assert post(receiver, body).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "name", ["Idempotency-Key", "X-Event-Id", "X-Request-Id", "Webhook-Id", "X-Delivery-Id", "ETag"]
+)
+def test_no_header_has_a_say_in_which_event_it_is(receiver: Stack, name: str) -> None:
+    """P4: only what is signed identifies, or a captured delivery could be sent again as another."""
+    body, other = (json.dumps({"header": name, "n": n}).encode() for n in (1, 2))
+    answers = [
+        httpx.post(
+            receiver.url, content=sent, headers={**LOCAL_PROXY, "X-Signature": sign(KEY.encode(), sent), name: id}
+        )
+        for sent, id in ((body, "1"), (body, "2"), (other, "1"))
+    ]
+    assert [answer.json()["status"] for answer in answers] == ["accepted", "duplicate", "accepted"]
+
+
+def test_a_flaw_of_ours_is_a_503(settings: Settings, redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    """P6: asked to send again, the sender does; a 500 without Retry-After might be its last try."""
+
+    def flawed(_: bytes) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("app.receiver.read_envelope", flawed)
+
+    async def deliver() -> httpx.Response:
+        transport = httpx.ASGITransport(create_app(settings))
+        async with httpx.AsyncClient(transport=transport, base_url="https://test") as client:
+            return await client.post(PATH, content=b"{}", headers={"X-Signature": sign(KEY.encode(), b"{}")})
+
+    answer = asyncio.run(deliver())
+    refused(answer, 503, "unavailable")
+    assert int(answer.headers["retry-after"]) > 0
+    assert redis.zcard("jobhook:open") == 0
 
 
 def test_every_refusal_is_documented(receiver: Stack) -> None:

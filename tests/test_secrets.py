@@ -5,7 +5,9 @@ Canaries go in wherever a secret or a payload can; then everything that comes ou
 
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -13,11 +15,14 @@ import pytest
 from app.embedded import EmbeddedServer
 from app.signature import sign
 from tests.conftest import MakeStack
+from tests.jobsiteon import Api, serve
 from tests.support import wait_until
 from tests.support.stack import Stack, children
+from tests.test_worker import queue_events
 
 KEY, OLD_KEY = "canary-key-1-abcdefghij", "canary-key-2-abcdefghij"
 CANARY = "canary-payload"
+MAIL = f"{CANARY}@example.test"
 FAILURES = ("test.fail", "test.exit", "test.hang", "test.segfault", "test.permanent", "test.ok", "nobody.wants")
 
 
@@ -26,7 +31,7 @@ def titles(*pids: int) -> str:
 
 
 def deliver(stack: Stack, type: str) -> str:
-    body = f'{{"type":"{type}","data":{{"id":"{CANARY}-id","mail":"{CANARY}@example.test"}}}}'.encode()
+    body = f'{{"type":"{type}","data":{{"id":"{CANARY}-id","mail":"{MAIL}"}}}}'.encode()
     headers = {"X-Signature": sign(KEY.encode(), body), "X-Canary": CANARY, "User-Agent": CANARY}
     answer = httpx.post(stack.url, content=body, headers=headers)
     assert answer.status_code == 200
@@ -45,6 +50,7 @@ def test_nothing_that_comes_out_holds_a_secret(server: EmbeddedServer, make_stac
         JOBHOOK_HANDLER_TIMEOUT="1s",
         JOBHOOK_LOG_FORMAT=log_format,
         JOBHOOK_LOG_LEVEL="debug",
+        PYTHONFAULTHANDLER="1",
     )
     receiver = stack.start_receiver()
     supervisor = stack.start_workers()
@@ -61,6 +67,7 @@ def test_nothing_that_comes_out_holds_a_secret(server: EmbeddedServer, make_stac
     supervisor.wait(30)
     out = stack.logs() + metrics + ready + processes + refusal.text
     assert "attempt" in out
+    assert "Fatal Python error: Segmentation fault" in out  # a dying process has told what it was doing
     signatures = [sign(KEY.encode(), stack.inbox.get(id).body) for id in ids]
     for secret in (KEY, OLD_KEY, CANARY, "canary-message", forged, *signatures):
         assert secret not in out
@@ -78,3 +85,94 @@ def test_a_wrong_setting_is_told_without_its_value(server: EmbeddedServer, make_
         text = stack.log_file(name).read_text()
         assert "canary" not in text
         assert text.count("\n") == 1
+
+
+DOWN = "redis://user:canary-password@127.0.0.1:1/0"
+COMMANDS = (("serve",), ("doctor",), ("doctor", "--json"), ("settings",), ("events",), ("event", "0" * 32), ("work",))
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_a_process_that_cannot_go_on_does_not_tell_secrets(
+    server: EmbeddedServer, make_stack: MakeStack, command: tuple[str, ...]
+) -> None:
+    """P7: with Redis away, and with handlers that fail while they are imported."""
+    stack = make_stack(server.url, JOBSITEON_API_KEY=KEY, JOBSITEON_PREVIOUS_API_KEYS=OLD_KEY, PYTHONFAULTHANDLER="1")
+    process = stack.start("dies", "app", *command, REDIS_URL=DOWN, JOBHOOK_HANDLERS="tests.support.no_such_module")
+    if command == ("serve",):  # it waits for Redis to come up
+        wait_until(lambda: stack.log_lines("Application startup complete."), "the start")
+        process.send_signal(signal.SIGABRT)  # with faulthandler, this is how a hung one is looked into
+    process.wait(30)
+    text = stack.logs()
+    assert ("Fatal Python error: Aborted" if command == ("serve",) else " ") in text
+    assert not [secret for secret in (KEY, OLD_KEY, "canary-password") if secret in text]
+
+
+def test_the_tools_show_no_secret_and_a_payload_only_when_asked(server: EmbeddedServer, make_stack: MakeStack) -> None:
+    """P7: and Redis keeps payloads in the records of events, and nowhere else."""
+    stack = make_stack(server.url, JOBSITEON_API_KEY=KEY, JOBHOOK_MAX_ATTEMPTS="1")
+    stack.start_receiver()
+    stack.start_workers()
+    ids = [deliver(stack, type) for type in ("test.ok", "test.permanent")]
+    for id in ids:
+        wait_until(lambda event=id: stack.inbox.get(event).state in {"done", "dead"}, id)  # type: ignore[misc]
+    shown = {
+        command: told(stack, *command.split())
+        for command in ("doctor", "settings", "events", "events --json", f"event {ids[0]}", f"event {ids[1]} --json")
+    }
+    signatures = [sign(KEY.encode(), stack.inbox.get(id).body) for id in ids]
+    for command, text in shown.items():
+        assert text, command
+        assert not [secret for secret in (KEY, MAIL, *signatures) if secret in text], command
+    assert MAIL in told(stack, "event", ids[0], "--body", "--json")
+    kept = stored(stack)
+    assert [key for key, value in kept.items() if MAIL in value] == [f"jobhook:event:{id}" for id in sorted(ids)]
+    assert not [key for key, value in kept.items() for secret in (KEY, *signatures) if secret in key + value]
+
+
+def test_no_api_key_is_kept_with_what_it_was_answered(server: EmbeddedServer, make_stack: MakeStack) -> None:
+    """P7: the cache of the API's answers is in Redis too."""
+    api = Api(KEY)
+    api.cache_control = "max-age=60"
+    with serve(api) as served:
+        stack = make_stack(
+            server.url,
+            JOBSITEON_API_KEY=KEY,
+            JOBHOOK_HANDLERS="tests.support.api_handlers",
+            JOBSITEON_API_URL=f"{served.url}/v1",
+            JOBHOOK_API_PLAIN_LOOPBACK="true",
+        )
+        queue_events(stack, 1, "api.read")
+        queue_events(stack, 1, "api.read_async")
+        stack.start_workers()
+        wait_until(lambda: stack.inbox.stats().states["done"] == 2, "both")
+        kept = stored(stack)
+    assert [key for key in kept if key.startswith("jobhook:api:cache")]
+    assert not [key for key, value in kept.items() if KEY in key + value]
+
+
+def told(stack: Stack, *command: str) -> str:
+    """What a command of the command line prints."""
+    process = stack.start(f"told {len(stack.processes)}", "app", *command)
+    process.wait(30)
+    return stack.log_file(f"told {len(stack.processes) - 1}").read_text()
+
+
+READ: dict[str, Callable[[Any, bytes], Any]] = {
+    "string": lambda redis, key: [redis.get(key)],
+    "hash": lambda redis, key: [part for item in redis.hgetall(key).items() for part in item],
+    "list": lambda redis, key: redis.lrange(key, 0, -1),
+    "set": lambda redis, key: redis.smembers(key),
+    "zset": lambda redis, key: redis.zrange(key, 0, -1),
+}
+
+
+def stored(stack: Stack) -> dict[str, str]:
+    """All that is in Redis, as text, but for what the tests' own handlers leave there."""
+    keys = sorted(key for key in stack.redis.scan_iter() if not key.startswith(b"effects:"))
+    contents = [b"\n".join(READ[_type(stack, key)](stack.redis, key)) for key in keys]
+    return {key.decode("latin-1"): content.decode("latin-1") for key, content in zip(keys, contents, strict=True)}
+
+
+def _type(stack: Stack, key: bytes) -> str:
+    kind: Any = stack.redis.type(key)
+    return str(kind.decode())

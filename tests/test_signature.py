@@ -181,6 +181,26 @@ def test_tells_which_key_signed_and_tries_all_of_them(signer: int, monkeypatch: 
     assert tried == list(keys)
 
 
+@pytest.mark.parametrize("equal", [True, False])
+def test_nothing_but_the_comparison_in_constant_time_decides(equal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """P3: no test can see time, but this one sees who is asked, and that the answer counts."""
+    compared: list[tuple[bytes, bytes]] = []
+
+    def compare(one: bytes, other: bytes) -> bool:
+        compared.append((one, other))
+        return equal
+
+    monkeypatch.setattr(hmac, "compare_digest", compare)
+    good, forged = sign(KEY, BODY), sign(b"another key", BODY)
+    for header in (good, forged):
+        if equal:
+            assert Verifier((KEY,)).verify([header.encode()], BODY) == 0
+        else:
+            with pytest.raises(Unauthentic):
+                Verifier((KEY,)).verify([header.encode()], BODY)
+    assert [{one.hex(), other.hex()} for one, other in compared] == [{good}, {good, forged}]
+
+
 def test_refuses_a_key_that_has_been_revoked() -> None:
     header = sign(b"revoked-key-0001", BODY).encode()
     with pytest.raises(Unauthentic):

@@ -45,7 +45,7 @@ class Stack:
         self.settings = make_settings(redis_url)
         self.redis: Redis = connect(self.settings)
         self.inbox = Inbox(self.redis, self.settings)
-        self._processes: list[subprocess.Popen[bytes]] = []
+        self.processes: list[subprocess.Popen[bytes]] = []
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith(("JOBHOOK_", "JOBSITEON_"))},
             "JOBSITEON_API_KEY": KEY,
@@ -69,7 +69,7 @@ class Stack:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        self._processes.append(process)
+        self.processes.append(process)
         return process
 
     def start_receiver(self, *options: str, **environment: str) -> "subprocess.Popen[bytes]":
@@ -131,11 +131,11 @@ class Stack:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for process in self._processes:
+        for process in self.processes:
             if process.poll() is None:
                 process.send_signal(signal.SIGCONT)
                 process.terminate()
-        for process in self._processes:
+        for process in self.processes:
             try:
                 process.wait(STOP_SECONDS)
             except subprocess.TimeoutExpired:

@@ -1,0 +1,72 @@
+"""The head of a request, within limits of size and time, which uvicorn leaves to others (P3).
+
+Bodies are bounded by `app/body.py`. Before them, uvicorn waits for the head of a request for as long as
+it takes, and keeps all of it however long it gets; after them, it takes trailers for headers, so that a
+stranger could add an `X-Forwarded-For` behind the load balancer's. A load balancer in front bounds the
+head too, but the receiver does not rest on it.
+"""
+
+import asyncio
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+HEAD_SECONDS = 5.0
+"""From the first byte of a request to the end of its headers. JobsiteOn gives up after as long."""
+MAX_HEAD_BYTES = 64 * 1024
+"""Of a head or of trailers, on top of what one read from the socket brings (256 KiB at most)."""
+
+
+class BoundedHeads(HttpToolsProtocol):
+    """uvicorn's HTTP protocol with these limits. A request that comes in one piece costs no timer."""
+
+    _unfinished = 0
+    """Bytes received that were neither the end of a head nor part of a body."""
+    _timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Gives a new connection as long as an idle one to begin with its request."""
+        super().connection_made(transport)
+        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+
+    def data_received(self, data: bytes) -> None:
+        """Takes in what has come, then looks whether the request gets on."""
+        cycle, waited = self.cycle, self._waits_for_head()
+        body = len(cycle.body) if cycle else 0
+        super().data_received(data)
+        if self._waits_for_head():
+            # Not the first piece: it may have brought the end of a long body as well.
+            self._unfinished += len(data) if waited else 0
+            self._timer = self._timer or self.loop.call_later(HEAD_SECONDS, self._give_up)
+        elif waited or cycle is not self.cycle or len(cycle.body) > body:
+            self._unfinished = 0
+            self._stop_timer()
+        else:
+            self._unfinished += len(data)
+        if self._unfinished > MAX_HEAD_BYTES and not self.transport.is_closing():
+            self.send_400_response("The head of the request is too large.")
+
+    def on_headers_complete(self) -> None:
+        """Hands the headers over. What comes later is not among them."""
+        super().on_headers_complete()
+        self.headers = []
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Leaves no timer behind."""
+        self._stop_timer()
+        super().connection_lost(exc)
+
+    def _waits_for_head(self) -> bool:
+        """Whether what comes next is the head of a request, or what is left of one already answered."""
+        return self.cycle is None or self.cycle.scope is not self.scope or self.cycle.response_complete
+
+    def _give_up(self) -> None:
+        self._timer = None
+        if self.cycle and not self.cycle.response_complete:  # the one before is still to be answered
+            self._timer = self.loop.call_later(HEAD_SECONDS, self._give_up)
+        else:
+            self.transport.close()
+
+    def _stop_timer(self) -> None:
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
