@@ -6,8 +6,10 @@ from typing import cast
 from starlette.types import Receive
 
 from app.config import BODY_SECONDS
-from app.errors import BodyTooLarge, BodyTooSlow
+from app.errors import BodyTooLarge, BodyTooSlow, Unavailable
 
+MAX_HELD_BYTES = 256 * 1024**2
+"""Of all bodies that are being read: what strangers can make a process hold, however many they are."""
 _TOO_SLOW = "the body is too slow"
 _LONGEST_NUMBER = 19
 """Digits of a Content-Length that are worth converting."""
@@ -28,6 +30,7 @@ class BodyReader:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
+        self._held = 0
         self._late_at: dict[Task, float] = {}  # in the order of their deadlines
         self._timer: asyncio.TimerHandle | None = None
 
@@ -37,6 +40,7 @@ class BodyReader:
         Raises:
             BodyTooLarge: it is, or says it is, over the limit.
             BodyTooSlow: it took too long.
+            Unavailable: all those being read are more than can be held.
             Disconnected: the client went away.
         """
         if declared.isdigit() and (len(declared) > _LONGEST_NUMBER or int(declared) > self._limit):
@@ -56,18 +60,24 @@ class BodyReader:
     async def _read(self, receive: Receive) -> bytes:
         chunks: list[bytes] = []
         size = 0
-        while True:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise Disconnected
-            chunk = message.get("body", b"")
-            size += len(chunk)
-            if size > self._limit:
-                raise BodyTooLarge
-            if chunk:
-                chunks.append(chunk)
-            if not message.get("more_body", False):
-                return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        try:
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise Disconnected
+                chunk = message.get("body", b"")
+                size += len(chunk)
+                self._held += len(chunk)
+                if size > self._limit:
+                    raise BodyTooLarge
+                if self._held > MAX_HELD_BYTES:
+                    raise Unavailable
+                if chunk:
+                    chunks.append(chunk)
+                if not message.get("more_body", False):
+                    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        finally:
+            self._held -= size
 
     def _watch(self, task: Task) -> None:
         loop = task.get_loop()

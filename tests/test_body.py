@@ -7,7 +7,7 @@ import pytest
 from starlette.types import Message
 
 from app.body import BodyReader, Disconnected
-from app.errors import BodyTooLarge, BodyTooSlow
+from app.errors import BodyTooLarge, BodyTooSlow, Unavailable
 
 
 class Stream:
@@ -98,6 +98,22 @@ def test_gives_up_a_body_that_trickles(monkeypatch: pytest.MonkeyPatch) -> None:
 
     with pytest.raises(BodyTooSlow):
         asyncio.run(BodyReader(10).read(trickle, b""))
+
+
+def test_all_bodies_together_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """P3: and what was held for those that are gone may be held for others."""
+    monkeypatch.setattr("app.body.MAX_HELD_BYTES", 12)
+    monkeypatch.setattr("app.body.BODY_SECONDS", 0.01)
+
+    async def session() -> list[bytes | BaseException]:
+        reader = BodyReader(10)
+        together = [reader.read(Stream(chunk, complete=False), b"") for chunk in (b"012345", b"678901", b"2")]
+        answers: list[bytes | BaseException] = [*await asyncio.gather(*together, return_exceptions=True)]
+        return [*answers, await reader.read(Stream(b"0123456789"), b"")]
+
+    *together, after = asyncio.run(session())
+    assert [type(answer) for answer in together] == [BodyTooSlow, BodyTooSlow, Unavailable]
+    assert after == b"0123456789"
 
 
 def test_each_body_has_its_own_time(monkeypatch: pytest.MonkeyPatch) -> None:
