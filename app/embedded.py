@@ -26,9 +26,18 @@ DURABLE = ("--appendonly", "yes", "--appendfsync", "always", "--maxmemory-policy
 class EmbeddedServer:
     """Valkey on a port of the loopback interface, with its data in a folder. It can be started again."""
 
-    def __init__(self, folder: Path, *options: str, port: int | None = None, inherit: tuple[int, ...] = ()) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *options: str,
+        port: int | None = None,
+        inherit: tuple[int, ...] = (),
+        wrapper: tuple[str, ...] = (),
+    ) -> None:
         self._folder = folder
         self._options = options
+        self.wrapper = wrapper
+        """A command that sets something up and then becomes the server, such as `env NAME=value`."""
         self._inherit = inherit
         self._process: subprocess.Popen[bytes] | None = None
         self.port = port or free_port()
@@ -56,7 +65,7 @@ class EmbeddedServer:
         with log.open("ab") as output:
             # In a session of its own: a Ctrl-C must stop it last, not first.
             self._process = subprocess.Popen(  # noqa: S603 - our own binary
-                [*command, "--save", "", *self._options],
+                [*self.wrapper, *command, "--save", "", *self._options],
                 stdout=output,
                 stderr=output,
                 start_new_session=True,

@@ -1,0 +1,96 @@
+"""`python -m tests.chaos`: strikes a running Jobhook with every fault there is, and counts what is lost."""
+
+import argparse
+import random
+import resource
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import orjson
+from rich.console import Console
+
+from tests.chaos.evidence import life
+from tests.chaos.fault import Fault
+from tests.chaos.faults import REGISTER
+from tests.chaos.ledger import Episode
+from tests.chaos.report import as_json, markdown, rows, table
+from tests.chaos.runner import Outcome, Runner, plan
+from tests.chaos.world import World
+
+SECONDS, SECONDS_QUICK = 240, 60
+OPEN_FILES = 8192
+"""For a thousand connections at once, in the receivers and here."""
+LIVES_SHOWN = 10
+SEEDS = 10**6
+
+console = Console(stderr=True)
+
+
+def main() -> int:
+    """Runs, reports, and returns the exit code: 0 if every promise was kept."""
+    options = _options()
+    faults = [fault for fault in REGISTER if not options.only or any(word in fault.name for word in options.only)]
+    if options.list or not faults:
+        sys.stdout.write("".join(f"{fault.name}{_why_not(fault)}\n" for fault in faults))
+        return 0 if faults else 2
+    seed = random.randrange(SEEDS) if options.seed is None else options.seed  # noqa: S311
+    seconds = options.seconds or (SECONDS_QUICK if options.quick else SECONDS)
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (OPEN_FILES if hard < 0 else min(OPEN_FILES, hard), hard))
+    console.print(f"chaos for {seconds:g} s, seed {seed}")
+    folder = Path(tempfile.mkdtemp(prefix="jobhook-chaos-"))  # kept if anything goes wrong
+    with World(folder, seed, quick=options.quick) as world:
+        begun = min((delivery.sent for delivery in world.ledger.deliveries), default=0.0)
+        outcome = Runner(world, seconds, _tell).run(plan(faults, world.random, quick=options.quick))
+        lines = rows(world.ledger, outcome, faults)
+        if options.json:
+            sys.stdout.write(orjson.dumps(as_json(lines, outcome, seed), option=orjson.OPT_INDENT_2).decode() + "\n")
+        elif options.markdown:
+            sys.stdout.write(markdown(lines) + "\n")
+        else:
+            Console().print(table(lines))
+        _explain(world, outcome, begun, seed)
+    if not outcome.violations:
+        shutil.rmtree(folder)
+    return 1 if outcome.violations else 0
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    parser.add_argument("--seconds", type=float, help=f"how long (default {SECONDS}, with --quick {SECONDS_QUICK})")
+    parser.add_argument("--seed", type=int, help="decides what strikes when and whom; printed at the start")
+    parser.add_argument("--only", nargs="+", metavar="FAULT", help="faults whose name contains one of these")
+    parser.add_argument("--quick", action="store_true", help="the short faults, one of each kind")
+    parser.add_argument("--list", action="store_true", help="name the faults and end")
+    parser.add_argument("--json", action="store_true", help="the result as JSON")
+    parser.add_argument("--markdown", action="store_true", help="the table as the README has it")
+    return parser.parse_args()
+
+
+def _why_not(fault: Fault) -> str:
+    return f" (not run: {fault.missing})" if fault.missing else ""
+
+
+def _tell(episode: Episode) -> None:
+    mark = "[green]healed[/]" if episode.healed else "[red]not healed[/]"
+    console.print(f"  {mark} in {episode.seconds:5.1f} s  {episode.fault}", highlight=False)
+
+
+def _explain(world: World, outcome: Outcome, begun: float, seed: int) -> None:
+    total = len(world.ledger.deliveries)
+    console.print(f"{total:,} deliveries in {outcome.seconds:.0f} s, {len(outcome.violations)} broken promises")
+    if outcome.skipped:
+        console.print(f"no time for: {', '.join(fault.name for fault in outcome.skipped)}", highlight=False)
+    for violation in outcome.violations:
+        console.print(f"[red]{violation.rule}[/] {violation.event or ''} {violation.text}", highlight=False)
+    broken = list(dict.fromkeys(violation.event for violation in outcome.violations if violation.event))
+    for event in broken[:LIVES_SHOWN]:
+        console.print("\n".join(life(event, world.ledger, world.stack.inbox, begun)), highlight=False, markup=False)
+    if outcome.violations:
+        console.print(f"Again: python -m tests.chaos --seed {seed}; logs are in {world.stack.folder}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

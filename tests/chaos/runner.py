@@ -1,0 +1,134 @@
+"""One run: episode after episode, each from a steady state over a fault to a steady state; then the oracle."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from random import Random
+from time import monotonic
+from typing import Any
+
+from redis.exceptions import RedisError
+
+from tests.chaos.evidence import collect, leftovers
+from tests.chaos.fault import Fault
+from tests.chaos.handlers import DOOMED, STEPS
+from tests.chaos.ledger import Episode
+from tests.chaos.oracle import FINAL_STATES, Evidence, Violation, acknowledged, judge
+from tests.chaos.world import World
+from tests.support import wait_until
+
+STEADY_EVENTS = (10, 40)
+"""So many events are sent between one episode and the next fault: the seed says when it strikes."""
+HEAL_PATIENCE_SECONDS = 40.0
+DRAIN_SECONDS = 8.0
+"""What the end takes: the last answers, the last retries, the oracle."""
+DRAIN_PATIENCE_SECONDS = 40.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run has shown."""
+
+    evidence: Evidence
+    violations: list[Violation]
+    seconds: float
+    skipped: list[Fault]
+    """Faults that there was no time for."""
+
+
+def plan(faults: Iterable[Fault], rng: Random, *, quick: bool) -> list[Fault]:
+    """Every fault once, in an order of the seed's; in the quick run, one of those that share a row."""
+    chosen = [fault for fault in faults if not fault.missing]
+    rng.shuffle(chosen)
+    if quick:
+        chosen = list({fault.row: fault for fault in chosen if fault.quick}.values())
+    return chosen
+
+
+class Runner:
+    """Runs a plan in a world."""
+
+    def __init__(self, world: World, seconds: float, tell: Callable[[Episode], None]) -> None:
+        self._world = world
+        self._tell = tell
+        self._begun = monotonic()
+        self._until = self._begun + seconds - DRAIN_SECONDS
+        self._final: set[str] = set()
+
+    def run(self, faults: list[Fault]) -> Outcome:
+        """Every fault of the plan that there is time for; then, while there is time, some of them again."""
+        struck = 0
+        for fault in self._in_time(faults):
+            self._episode(fault)
+            struck += 1
+        self._world.finish()
+        self._drain()
+        evidence = collect(self._world.ledger, self._world.stack.inbox)
+        skipped = faults[struck:]
+        return Outcome(evidence, self._judge(evidence), monotonic() - self._begun, skipped)
+
+    def _in_time(self, faults: list[Fault]) -> Iterator[Fault]:
+        for fault in faults:
+            if monotonic() > self._until:
+                return
+            yield fault
+        while fitting := [fault for fault in faults if monotonic() + fault.seconds < self._until]:
+            yield self._world.random.choice(fitting)
+
+    def _episode(self, fault: Fault) -> None:
+        world, begun = self._world, monotonic()
+        world.stream_on(world.random.randint(*STEADY_EVENTS))
+        struck = monotonic()
+        try:
+            healing_from = fault.strike(world)
+            healed = self._heal(healing_from)
+        except AssertionError as error:  # what wait_until says
+            world.ledger.complaints.append(f"{fault.name}: {error}")
+            healing_from, healed = monotonic(), self._heal(monotonic())
+        episode = Episode(fault.name, fault.row, begun, struck, healing_from, healed)
+        world.ledger.episodes.append(episode)
+        self._tell(episode)
+
+    def _heal(self, since: float) -> float | None:
+        """When deliveries sent after the fault are done, and all acknowledged before it are final."""
+        world = self._world
+        probes = [world.spawn(world.sender.insist(n)) for n in range(len(world.receivers))]
+
+        def healed() -> bool:
+            known = acknowledged(list(world.ledger.deliveries))
+            due = [id for id, answers in known.items() if (answers[0].answered or 0) <= since]
+            due += [probe.result() for probe in probes if probe.done()]
+            self._final |= self._are_final(set(due) - self._final)
+            return all(probe.done() for probe in probes) and self._final.issuperset(due)
+
+        try:
+            wait_until(healed, patience=max(since - monotonic(), 0) + HEAL_PATIENCE_SECONDS)
+        except AssertionError:
+            return None
+        return monotonic()
+
+    def _are_final(self, ids: set[str]) -> set[str]:
+        ordered = list(ids)
+        pipeline: Any = self._world.stack.redis.pipeline(transaction=False)
+        for id in ordered:
+            pipeline.hget(f"jobhook:event:{id}", "state")
+        try:
+            states = pipeline.execute()
+        except RedisError:  # not healed yet
+            return set()
+        return {id for id, state in zip(ordered, states, strict=True) if (state or b"").decode() in FINAL_STATES}
+
+    def _drain(self) -> None:
+        redis = self._world.stack.redis
+        try:
+            wait_until(lambda: not any(leftovers(redis).values()), patience=DRAIN_PATIENCE_SECONDS)
+        except AssertionError:
+            return  # the oracle says what is left over
+
+    def _judge(self, evidence: Evidence) -> list[Violation]:
+        ledger = self._world.ledger
+        unhealed = [episode for episode in ledger.episodes if episode.healed is None]
+        return [
+            *judge(evidence, STEPS, DOOMED),
+            *(Violation("not healed", None, e.struck, f"{e.fault}: not healed in time") for e in unhealed),
+            *(Violation("complaint", None, 0, text) for text in ledger.complaints),
+        ]
