@@ -44,7 +44,7 @@ def main() -> int:
     with World(folder, seed, quick=options.quick) as world:
         begun = min((delivery.sent for delivery in world.ledger.deliveries), default=0.0)
         outcome = Runner(world, seconds, _tell).run(plan(faults, world.random, quick=options.quick))
-        lines = rows(world.ledger, outcome, faults)
+        lines = rows(world.ledger, outcome, [fault for fault in faults if fault.quick or not options.quick])
         if options.json:
             sys.stdout.write(orjson.dumps(as_json(lines, outcome, seed), option=orjson.OPT_INDENT_2).decode() + "\n")
         elif options.markdown:
@@ -52,6 +52,10 @@ def main() -> int:
         else:
             Console().print(table(lines))
         _explain(world, outcome, begun, seed)
+        for episode in world.ledger.episodes:
+            if episode.last and options.slow and episode.seconds > options.slow:
+                console.print(f"{episode.fault} took {episode.seconds:.1f} s because of", highlight=False)
+                _tell_life(world, episode.last, begun)
     if not outcome.violations:
         shutil.rmtree(folder)
     return 1 if outcome.violations else 0
@@ -64,6 +68,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", metavar="FAULT", help="faults whose name contains one of these")
     parser.add_argument("--quick", action="store_true", help="the short faults, one of each kind")
     parser.add_argument("--list", action="store_true", help="name the faults and end")
+    parser.add_argument("--slow", type=float, metavar="S", help="tell why whatever took so many seconds to heal did")
     parser.add_argument("--json", action="store_true", help="the result as JSON")
     parser.add_argument("--markdown", action="store_true", help="the table as the README has it")
     return parser.parse_args()
@@ -87,9 +92,13 @@ def _explain(world: World, outcome: Outcome, begun: float, seed: int) -> None:
         console.print(f"[red]{violation.rule}[/] {violation.event or ''} {violation.text}", highlight=False)
     broken = list(dict.fromkeys(violation.event for violation in outcome.violations if violation.event))
     for event in broken[:LIVES_SHOWN]:
-        console.print("\n".join(life(event, world.ledger, world.stack.inbox, begun)), highlight=False, markup=False)
+        _tell_life(world, event, begun)
     if outcome.violations:
         console.print(f"Again: python -m tests.chaos --seed {seed}; logs are in {world.stack.folder}")
+
+
+def _tell_life(world: World, event: str, begun: float) -> None:
+    console.print("\n".join(life(event, world.ledger, world.stack.inbox, begun)), highlight=False, markup=False)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,9 @@ from app.inbox import Inbox, Record
 from tests.chaos.ledger import Ledger
 from tests.chaos.oracle import Evidence, Stored
 
+AROUND_SECONDS = 2.0
+"""What happened so shortly before or after belongs to the life of an event."""
+
 _LISTS = {"the RQ queue": "rq:queue:jobhook"}
 _SETS = {"open events": "open", "queued": "queued", "leases": "running", "retries": "retrying"}
 _PATTERNS = {"RQ jobs": "rq:job:*", "turns": "jobhook:turn:*", "lines": "jobhook:line:*"}
@@ -54,9 +57,18 @@ def life(event: str, ledger: Ledger, inbox: Inbox, begun: float) -> list[str]:
         for effect in ledger.effects()
         if effect.event == event
     ]
-    lines += [(episode.struck, f"({episode.fault})") for episode in ledger.episodes]
+    first, last = min(lines)[0], max(lines)[0]
+    lines += [(at, f"({text})") for at, text in _struck(ledger) if first - AROUND_SECONDS < at < last + AROUND_SECONDS]
     shown = [f"  {at - begun:8.3f}  {text}" for at, text in sorted(lines)]
     return [event, *shown, *_history(event, inbox)]
+
+
+def _struck(ledger: Ledger) -> Iterator[tuple[float, str]]:
+    for episode in ledger.episodes:
+        yield episode.struck, episode.fault
+        yield episode.healing_from, f"end of: {episode.fault}"
+    for cut in ledger.interruptions:
+        yield cut.begun, f"{cut.what}, pid {cut.pid or 'of all'}"
 
 
 def _history(event: str, inbox: Inbox) -> list[str]:

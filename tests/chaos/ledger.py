@@ -65,6 +65,8 @@ class Episode:
     healing_from: float
     healed: float | None
     """None if it did not heal in time."""
+    last: str | None = None
+    """An event that was waited for to the end."""
 
     @property
     def seconds(self) -> float:

@@ -39,7 +39,7 @@ class Row:
 
 
 def rows(ledger: Ledger, outcome: Outcome, faults: Iterable[Fault]) -> list[Row]:
-    """The table: in the order of the register, and a line for each fault that could not be injected."""
+    """The table: a line for each kind of fault, also for those that could not be injected."""
     acks = [d.answered or 0.0 for known in acknowledged(ledger.deliveries).values() for d in known]
     lost = [v.at for v in outcome.violations if v.rule == "lost"]
     again = [repeat.at for repeat in repeats(outcome.evidence)]

@@ -53,6 +53,7 @@ class Runner:
         self._begun = monotonic()
         self._until = self._begun + seconds - DRAIN_SECONDS
         self._final: set[str] = set()
+        self._last: str | None = None
 
     def run(self, faults: list[Fault]) -> Outcome:
         """Every fault of the plan that there is time for; then, while there is time, some of them again."""
@@ -77,6 +78,7 @@ class Runner:
     def _episode(self, fault: Fault) -> None:
         world, begun = self._world, monotonic()
         world.stream_on(world.random.randint(*STEADY_EVENTS))
+        world.note_workers()
         struck = monotonic()
         try:
             healing_from = fault.strike(world)
@@ -84,7 +86,7 @@ class Runner:
         except AssertionError as error:  # what wait_until says
             world.ledger.complaints.append(f"{fault.name}: {error}")
             healing_from, healed = monotonic(), self._heal(monotonic())
-        episode = Episode(fault.name, fault.row, begun, struck, healing_from, healed)
+        episode = Episode(fault.name, fault.row, begun, struck, healing_from, healed, self._last)
         world.ledger.episodes.append(episode)
         self._tell(episode)
 
@@ -97,7 +99,9 @@ class Runner:
             known = acknowledged(list(world.ledger.deliveries))
             due = [id for id, answers in known.items() if (answers[0].answered or 0) <= since]
             due += [probe.result() for probe in probes if probe.done()]
-            self._final |= self._are_final(set(due) - self._final)
+            if waiting := set(due) - self._final:
+                self._last = min(waiting)
+            self._final |= self._are_final(waiting)
             return all(probe.done() for probe in probes) and self._final.issuperset(due)
 
         try:

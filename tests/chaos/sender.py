@@ -17,7 +17,7 @@ from tests.chaos.handlers import STEPS
 from tests.chaos.ledger import Delivery, Ledger
 from tests.jobsiteon.sender import edited
 
-PER_SECOND = 55
+PER_SECOND = 52
 TIMEOUT_SECONDS = 5.0
 """JobsiteOn's."""
 RETRY_SECONDS = (0.2, 0.5, 1.0, 1.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0)
@@ -29,7 +29,7 @@ PROBE = "chaos.plain"
 
 RESOURCES = 5
 """So many resources are shared by the events that take turns."""
-TYPES, WEIGHTS = list(STEPS), (40, 25, 10, 10, 10, 5)
+TYPES, WEIGHTS = list(STEPS), (45, 25, 10, 5, 10, 5)
 DUPLICATES, LATE_DUPLICATES, CONFLICTS, FORGERIES = 0.05, 0.05, 0.05, 0.05
 LATE_SECONDS = 2.0
 _WRONG_KEY = b"not-the-key-0123456789"

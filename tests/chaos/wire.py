@@ -13,13 +13,16 @@ _LONGEST_CALL = 80
 """Bytes of the longest match: what is kept of one chunk for the next."""
 
 _NAMES = {
-    scripts.ACCEPT.sha: "accept",
-    scripts.STEP.sha: "step",
-    scripts.TURN.sha: "turn",
-    scripts.SWEEP.sha: "sweep",
-    scripts.RELEASE.sha: "release",
-    scripts.REPLAY.sha: "replay",
+    scripts.ACCEPT: "accept",
+    scripts.WORK: "work",
+    scripts.STEP: "step",
+    scripts.TURN: "turn",
+    scripts.SWEEP: "sweep",
+    scripts.RELEASE: "release",
+    scripts.REPLAY: "replay",
 }
+_BY_DIGEST = {script.sha: name for script, name in _NAMES.items()}
+SCRIPTS = tuple(_NAMES)
 
 CALLS = ("accept", "take", "finish", "step", "turn", "sweep", "release", "replay")
 """Every call of a script there is. `work.lua` has two: it takes an event, and it ends one and takes the next."""
@@ -42,6 +45,7 @@ class Recogniser:
 
 
 def _name(arguments: int, sha: str) -> str:
-    if sha == scripts.WORK.sha:
+    name = _BY_DIGEST.get(sha, "other")
+    if name == "work":
         return "take" if arguments == _TAKE_ARGUMENTS else "finish"
-    return _NAMES.get(sha, "other")
+    return name

@@ -10,6 +10,8 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, Self, TypeVar
 
+import uvloop
+
 from app.embedded import DURABLE, EmbeddedServer, free_port
 from app.inbox import LEASE_MARGIN_SECONDS
 from app.receiver import PATH
@@ -22,7 +24,7 @@ from tests.support.stack import KEY, Stack
 
 T = TypeVar("T")
 
-RECEIVERS, SUPERVISORS = 2, 2
+RECEIVERS, SUPERVISORS, WORKERS_EACH = 2, 2, 2
 HANDLER_TIMEOUT_SECONDS = 2
 LEASE_SECONDS = HANDLER_TIMEOUT_SECONDS + LEASE_MARGIN_SECONDS
 TOOL_SECONDS = 30
@@ -39,9 +41,10 @@ class World:
         self.random = random.Random(seed)  # noqa: S311 - reproducible
         self.ledger = Ledger(folder / "effects.tsv")
         self.server = EmbeddedServer(folder / "valkey", *DURABLE, wrapper=IGNORE_FILE_SIZE_SIGNAL)
-        self._loop = asyncio.new_event_loop()
+        self._loop = uvloop.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="loop", daemon=True)
         self._keeper = Keeper()
+        self._pids: dict[bytes, int] = {}
         self._tools: list[subprocess.Popen[bytes]] = []
         self.proxies = {"receivers": Proxy(self.server.port), "workers": Proxy(self.server.port)}
         self.ports = [free_port() for _ in range(RECEIVERS)]
@@ -51,7 +54,7 @@ class World:
             self.server.url,
             JOBHOOK_HANDLERS="tests.chaos.handlers",
             JOBHOOK_HANDLER_TIMEOUT=f"{HANDLER_TIMEOUT_SECONDS}s",
-            JOBHOOK_WORKERS="1",
+            JOBHOOK_WORKERS=str(WORKERS_EACH),
             **{EFFECTS_FILE: str(self.ledger.file)},
         )
 
@@ -67,7 +70,7 @@ class World:
             self.supervisors = [self._service(f"workers-{n}", "workers") for n in range(SUPERVISORS)]
             self._keeper.services = [*self.receivers, *self.supervisors]
             self._keeper.start()
-            wait_until(lambda: self.stack.redis.scard("rq:workers") >= SUPERVISORS, "the workers")
+            wait_until(lambda: self.stack.redis.scard("rq:workers") >= SUPERVISORS * WORKERS_EACH, "the workers")
             wait_until(self.all_answer, "the receivers")
             self._streaming = asyncio.run_coroutine_threadsafe(self.sender.stream(), self._loop)
         except BaseException:
@@ -139,8 +142,16 @@ class World:
 
     def _at_work(self) -> list[int]:
         redis: Any = self.stack.redis
+        self.note_workers()
         names = [redis.hget(b"jobhook:event:" + id, "worker") for id in redis.zrange("jobhook:running", 0, -1)]
-        return [int(redis.hget(b"rq:worker:" + name, "pid") or 0) for name in names if name]
+        return [self._pids[name] for name in names if name in self._pids]
+
+    def note_workers(self) -> None:
+        """Remembers which worker has which pid: RQ's own note of it expires when the clock jumps."""
+        redis: Any = self.stack.redis
+        for key in redis.smembers("rq:workers"):
+            if pid := redis.hget(key, "pid"):
+                self._pids[key.removeprefix(b"rq:worker:")] = int(pid)
 
     def kill_owner(self, link: Link, what: str) -> None:
         """Kills the process that has the client's end of a connection."""
