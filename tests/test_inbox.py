@@ -1,13 +1,14 @@
 """The states of an event and the scripts that change them, against a real server."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from redis import Redis
 
 from app.config import Settings
 from app.errors import EventNotFound
-from app.inbox import SWEEP_MOST, Delivery, Ended, Inbox, Outcome, Record
+from app.inbox import LEASE_MARGIN_SECONDS, SWEEP_MOST, Delivery, Ended, Inbox, Outcome, Record
 from tests.test_intake import accept_all, delivery
 
 LIST = "rq:queue:jobhook"
@@ -194,6 +195,32 @@ def test_sweeps_are_shared_out_by_the_clock(inbox: Inbox) -> None:
     assert inbox.sweep() is None
     inbox.redis.set("jobhook:swept", 10**14)  # the clock was set back
     assert inbox.sweep()
+
+
+def test_what_waits_does_not_wait_longer_when_the_clock_is_set_back(
+    inbox: Inbox, accept: Callable[..., str], settings: Settings
+) -> None:
+    """P2: a retry comes when it would have come, and a lease is no longer than it was; one taken since stays."""
+    for body in (b"retry", b"before", b"after"):
+        accept(body)
+    retried, before, after = take(inbox), take(inbox, "before"), take(inbox, "after")
+    inbox.turn("w", ended(retried, "retry", delay=5), want="")
+    inbox.sweep()
+    hour, lease = 3_600_000, (settings.handler_timeout + LEASE_MARGIN_SECONDS) * 1000
+    inbox.redis.incrby("jobhook:swept", hour)
+    inbox.redis.hincrby(f"jobhook:event:{before.id}", "started", hour)
+    inbox.redis.zincrby("jobhook:retrying", hour, retried.id)
+    inbox.redis.zincrby("jobhook:running", hour, before.id)
+    assert inbox.sweep()
+    seconds, microseconds = inbox.redis.time()
+    now = seconds * 1000 + microseconds // 1000
+    scores: Any = [
+        inbox.redis.zscore("jobhook:retrying", retried.id),
+        inbox.redis.zscore("jobhook:running", before.id),
+        inbox.redis.zscore("jobhook:running", after.id),
+    ]
+    assert scores[0] <= now + 5000
+    assert all(now < score <= now + lease for score in scores[1:])
 
 
 def test_a_suspended_queue_gives_nothing_but_takes_ends(inbox: Inbox, accept: Callable[..., str]) -> None:

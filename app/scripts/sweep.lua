@@ -9,9 +9,22 @@ local interval, patience, most = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(
 local max_attempts, retention = tonumber(ARGV[5]), tonumber(ARGV[6])
 
 local since = NOW - tonumber(redis.call('GET', P .. 'swept') or 0)
-if since >= 0 and since < interval then return {} end  -- negative: the clock was set back
+if since >= 0 and since < interval then return {} end
 redis.call('SET', P .. 'swept', NOW)
 set_job(ARGV[1])
+
+-- The clock was set back: what waits for its time would wait for so much longer, and so would a lease.
+-- (A retry put off in the second since then comes early.)
+local function follow_clock_back(by)
+  for _, id in ipairs(redis.call('ZRANGE', P .. 'retrying', '(' .. NOW, '+inf', 'BYSCORE')) do
+    redis.call('ZINCRBY', P .. 'retrying', -by, id)
+  end
+  for _, id in ipairs(redis.call('ZRANGE', P .. 'running', 0, -1)) do  -- as many as there are workers
+    local started = tonumber(redis.call('HGET', event_key(id), 'started') or 0)
+    if started > NOW then redis.call('ZINCRBY', P .. 'running', -by, id) end
+  end
+end
+if since < 0 then follow_clock_back(-since) end
 
 local function until_(zset, limit) return redis.call('ZRANGE', P .. zset, '-inf', limit, 'BYSCORE', 'LIMIT', 0, most) end
 
