@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple, cast
 
 import orjson
 from redis import Redis
-from redis.exceptions import ConnectionError, NoScriptError, TimeoutError  # noqa: A004
+from redis.exceptions import NoScriptError, RedisError
 
 from app import connections, jobs, scripts
 from app.config import Settings
@@ -233,12 +233,13 @@ class Inbox:
     def record_step(self, id: str, token: int, step: str, result: bytes) -> bool:
         """Records a finished step; False if the attempt is no longer the current one.
 
-        While Redis is away it is tried again, because the step has happened; the handler timeout ends that.
+        While Redis is away or refuses writes (a full disk, say) it is tried again, because the step has
+        happened; the handler timeout ends that.
         """
         while True:
             try:
                 return bool(self._run(scripts.STEP, id, token, step, result))
-            except (ConnectionError, TimeoutError):
+            except RedisError:
                 time.sleep(STEP_RETRY_SECONDS)
 
     def take_turn(self, id: str, token: int, resource: str) -> bool:

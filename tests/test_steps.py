@@ -2,11 +2,14 @@
 
 import asyncio
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from app.config import Settings
-from app.inbox import Inbox, Record
+from app.embedded import EmbeddedServer
+from app.inbox import Inbox, Record, connect
+from tests.support import wait_until
 from tests.test_inbox import age, take
 from tests.test_intake import accept_all, delivery
 from workers import RetryAfter
@@ -59,6 +62,24 @@ def test_a_step_cut_in_the_middle_gets_the_same_key_again(inbox: Inbox, begin: C
             event.once("mail", cut)
     assert keys[0] == keys[1]
     assert len(keys[0]) == 32
+
+
+def test_a_step_is_recorded_as_soon_as_redis_takes_writes_again(own_server: EmbeddedServer, settings: Settings) -> None:
+    """P5: it has happened, so a Redis that refuses writes for a while must not have it run again."""
+    settings = settings.model_copy(update={"redis_url": own_server.url})
+    with connect(settings) as redis, connect(settings) as other, ThreadPoolExecutor(1) as pool:
+        accept_all(settings, delivery(b"{}"))
+        event = Event(take(Inbox(redis, settings)), Inbox(redis, settings), "handler")
+
+        def refuse(_: str) -> str:
+            other.config_set("min-replicas-to-write", 1)
+            return "sent"
+
+        step = pool.submit(event.once, "mail", refuse)
+        wait_until(lambda: other.info("errorstats").get("errorstat_NOREPLICAS"), "a refused write")
+        other.config_set("min-replicas-to-write", 0)
+        assert step.result() == "sent"
+        assert Inbox(other, settings).get(event.id).steps == (("handler / mail", "sent"),)
 
 
 def test_keys_differ_by_event_handler_and_step() -> None:
