@@ -7,7 +7,7 @@ import pytest
 from app.config import Settings
 from app.embedded import EmbeddedServer
 from app.event import identify, read_envelope
-from app.inbox import Delivery, Ended, Inbox, Record
+from app.inbox import Delivery, Ended, Inbox, Record, connect
 from tests.conftest import MakeStack
 from tests.support import wait_until
 from tests.test_inbox import age, ended, sweep, take
@@ -114,6 +114,27 @@ def test_a_turn_that_was_not_passed_on_is_taken_over(inbox: Inbox, accept: Accep
     assert inbox.take_turn(again.id, again.token, "job/job_1")
     assert inbox.redis.keys("jobhook:line:*") == []
     assert int(inbox.redis.ttl("jobhook:turn:job/job_1")) > 0
+
+
+def test_a_turn_that_could_not_be_asked_for_uses_up_no_attempt(own_server: EmbeddedServer, settings: Settings) -> None:
+    """P2: Redis is away just then; the event comes again at once, and not by the schedule of its failures."""
+    settings = settings.model_copy(update={"redis_url": own_server.url})
+    inbox = Inbox(connect(settings), settings)
+    registry = Registry()
+    registry.on("job.*", one_at_a_time="resource")(lambda event: None)
+    accept_all(settings, made("job.moved", "job_1", 1))
+    record = take(inbox)
+    own_server.kill()
+    processed = Processor(inbox, registry).process(record)
+    assert processed
+    assert (processed.outcome, processed.delay, processed.uncounted) == ("retry", 0, True)
+    own_server.start()
+    assert inbox.turn("w1", processed, want="").recorded
+    sweep(inbox)
+    again = take(inbox)
+    assert again.attempt == 1
+    finish(inbox, again)
+    inbox.redis.close()
 
 
 def test_a_stale_attempt_gets_no_turn(inbox: Inbox, accept: Accept) -> None:

@@ -17,7 +17,7 @@ from typing import Any, cast
 
 import orjson
 import structlog
-from redis.exceptions import RedisError
+from redis.exceptions import ConnectionError, RedisError, TimeoutError  # noqa: A004
 from rq.job import Job, get_current_job
 
 from app.config import load_settings
@@ -27,7 +27,7 @@ from workers.event import Event, LeaseLost
 from workers.jobsiteon import AsyncJobsiteOn, JobsiteOn
 from workers.registry import Handler, Registry, load
 from workers.resources import Resources
-from workers.retry import Verdict, judge
+from workers.retry import RetryAfter, Verdict, judge
 from workers.steps import Step, running
 
 INSIST_SECONDS = 1.0
@@ -41,6 +41,16 @@ log = structlog.stdlib.get_logger(__name__)
 
 class HandlerTimeout(BaseException):
     """The time is up. Not an `Exception`, so that a handler's `except Exception` does not swallow it."""
+
+
+class TurnNotTold(RetryAfter):
+    """Redis has gone while it was asked for the event's turn. No handler has run, so no attempt is used up."""
+
+    counts = False
+
+    def __init__(self, error: RedisError) -> None:
+        super().__init__(0)
+        self.__cause__ = error
 
 
 class Processor:
@@ -72,6 +82,8 @@ class Processor:
         except HandlerTimeout as timeout:
             self._inbox.redis.connection_pool.disconnect()  # it may have struck between a command and its reply
             errors = [timeout]
+        except (ConnectionError, TimeoutError) as error:
+            errors = [TurnNotTold(error)]
         except RedisError as error:
             errors = [error]
         verdict = judge(errors, record.attempt, self._max_attempts)
