@@ -87,7 +87,9 @@ def _explain(world: World, outcome: Outcome, begun: float, seed: int) -> None:
     total = len(world.ledger.deliveries)
     console.print(f"{total:,} deliveries in {outcome.seconds:.0f} s, {len(outcome.violations)} broken promises")
     if outcome.skipped:
-        console.print(f"no time for: {', '.join(fault.name for fault in outcome.skipped)}", highlight=False)
+        spare = sum(fault.spare for fault in outcome.skipped)
+        names = [fault.name for fault in outcome.skipped if not fault.spare]
+        console.print(f"no time for: {'; '.join([*names, f'{spare} spare ones'])}", highlight=False)
     for violation in outcome.violations:
         console.print(f"[red]{violation.rule}[/] {violation.event or ''} {violation.text}", highlight=False)
     broken = list(dict.fromkeys(violation.event for violation in outcome.violations if violation.event))

@@ -21,6 +21,8 @@ class Fault:
     """Whether it is short enough for the quick run."""
     seconds: float = 2.0
     """How long it and its healing take, about."""
+    spare: bool = False
+    """Whether it comes last, and may be left out when time is short."""
     missing: str | None = None
     """What has to be installed before it can be injected."""
 
@@ -29,12 +31,18 @@ REGISTER: list[Fault] = []
 
 
 def fault(
-    name: str, row: str | None = None, *, quick: bool = True, seconds: float = 2.0, missing: str | None = None
+    name: str,
+    row: str | None = None,
+    *,
+    quick: bool = True,
+    seconds: float = 2.0,
+    spare: bool = False,
+    missing: str | None = None,
 ) -> Callable[[Strike], Strike]:
     """Registers a function as a fault."""
 
     def register(strike: Strike) -> Strike:
-        REGISTER.append(Fault(name, row or name, strike, quick, seconds, missing))
+        REGISTER.append(Fault(name, row or name, strike, quick, seconds, spare, missing))
         return strike
 
     return register

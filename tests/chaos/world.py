@@ -25,8 +25,11 @@ from tests.support.stack import KEY, Stack
 T = TypeVar("T")
 
 RECEIVERS, SUPERVISORS, WORKERS_EACH = 2, 2, 2
-HANDLER_TIMEOUT_SECONDS = 2
+HANDLER_TIMEOUT_SECONDS = 5
+"""Longer than the short outages, so that a step lives through them."""
 LEASE_SECONDS = HANDLER_TIMEOUT_SECONDS + LEASE_MARGIN_SECONDS
+FINISH_SECONDS = 8
+"""How long the last events of the stream may take until they are answered."""
 TOOL_SECONDS = 30
 """How long a command line tool may run."""
 IGNORE_FILE_SIZE_SIGNAL = ("sh", "-c", 'trap "" XFSZ; exec "$@"', "sh")
@@ -108,7 +111,11 @@ class World:
     def finish(self) -> None:
         """Ends the stream and waits until each of its events is answered or given up."""
         self.sender.stop()
-        self._streaming.result()
+        try:
+            self._streaming.result(FINISH_SECONDS)
+        except TimeoutError:
+            self._streaming.cancel()
+            self.ledger.complaints.append("deliveries were still not answered at the end")
 
     def all_answer(self) -> bool:
         """Whether every receiver accepts a connection."""

@@ -66,4 +66,4 @@ for _call in CALLS:
         _register(partial(strike, _call, _moment, "kill -9"))
     for _moment in (*MOMENTS, "reply cut"):
         _row = "reply cut at each call" if _moment == "reply cut" else "connection reset at each call"
-        fault(f"reset at {_call}: {_moment}", _row, seconds=1.5)(partial(strike, _call, _moment, "reset"))
+        fault(f"reset at {_call}: {_moment}", _row, seconds=1.5, spare=True)(partial(strike, _call, _moment, "reset"))
