@@ -10,11 +10,14 @@ from typing import cast
 import pytest
 from rq.command import send_shutdown_command
 
+from app import jobs
 from app.embedded import EmbeddedServer
+from app.inbox import connect
 from tests.conftest import MakeStack
 from tests.support import wait_until
 from tests.support.stack import ROOT, Stack, children, frozen
 from tests.test_intake import accept_all, calls, delivery
+from workers.worker import JobhookWorker
 
 
 @pytest.fixture
@@ -56,6 +59,17 @@ def test_suspended_workers_take_nothing_until_resumed(inbox_only: Stack) -> None
     assert inbox_only.inbox.get(id).state == "queued"
     rq(inbox_only, "resume")
     inbox_only.wait_for(id, "done")
+
+
+def test_a_worker_whose_supervisor_is_gone_takes_nothing_more(inbox_only: Stack) -> None:
+    """Nor one whose supervisor went before it could look: it is told whom to miss."""
+    queue_events(inbox_only, 1)
+    connection = connect(inbox_only.settings, retries=0)
+    somebody_else = os.getpid()  # not the parent of this process
+    worker = JobhookWorker([jobs.QUEUE], connection=connection, settings=inbox_only.settings, supervisor=somebody_else)
+    assert worker.dequeue_job_and_maintain_ttl(timeout=1) is None
+    assert inbox_only.inbox.stats().states["queued"] == 1
+    connection.close()
 
 
 def test_rqs_shutdown_command_stops_a_worker(inbox_only: Stack) -> None:

@@ -104,7 +104,9 @@ class Supervisor:
         while len(self._children) < self._settings.workers and not self._stops:
             name = f"{socket.gethostname()}-{uuid4().hex[:12]}"
             deadline: Deadline = RawValue("d", NOT_READY)
-            process = _fork.Process(target=_work, args=(self._settings, name, deadline), name=f"jobhook worker {name}")
+            process = _fork.Process(
+                target=_work, args=(self._settings, name, deadline, os.getpid()), name=f"jobhook worker {name}"
+            )
             # A signal that comes before the child is ready must neither get lost nor run our handler in it.
             signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
             process.start()
@@ -156,7 +158,7 @@ def _reason(code: int | None) -> str:
     return f"exit code {code}"
 
 
-def _work(settings: Settings, name: str, deadline: Deadline) -> None:
+def _work(settings: Settings, name: str, deadline: Deadline, supervisor: int) -> None:
     os.setpgrp()  # a Ctrl-C reaches the supervisor only, which passes it on as one SIGTERM
     signal.set_wakeup_fd(-1)
     for number in (*_STOP_SIGNALS, signal.SIGCHLD):
@@ -164,7 +166,12 @@ def _work(settings: Settings, name: str, deadline: Deadline) -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
     try:
         worker = JobhookWorker(
-            [jobs.QUEUE], name=name, connection=connect(settings, retries=0), settings=settings, deadline=deadline
+            [jobs.QUEUE],
+            name=name,
+            connection=connect(settings, retries=0),
+            settings=settings,
+            deadline=deadline,
+            supervisor=supervisor,
         )
         worker.work(logging_level="WARNING")
     except RedisError:  # while it registers or takes leave; the supervisor says so, and starts another

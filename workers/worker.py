@@ -63,14 +63,20 @@ class JobhookWorker(SimpleWorker):
     _processor: Processor
 
     def __init__(
-        self, *args: Any, settings: Settings | None = None, deadline: Deadline | None = None, **kwargs: Any
+        self,
+        *args: Any,
+        settings: Settings | None = None,
+        deadline: Deadline | None = None,
+        supervisor: int | None = None,
+        **kwargs: Any,
     ) -> None:
         kwargs.setdefault("worker_ttl", WORKER_TTL_SECONDS)
         kwargs["serializer"] = JSONSerializer
         super().__init__(*args, **kwargs)
         self._inbox = Inbox(self.connection, settings or load_settings())
         self._deadline: Deadline = RawValue("d", 0.0) if deadline is None else deadline  # it is falsy
-        self._supervisor = os.getppid()
+        # Told by the supervisor itself: asked here, it may have gone already, and would never be missed.
+        self._supervisor = os.getppid() if supervisor is None else supervisor
         self._ended: Ended | None = None
         self._beaten = -BEAT_SECONDS
 
@@ -85,7 +91,7 @@ class JobhookWorker(SimpleWorker):
     ) -> tuple[Any, Queue] | None:
         """Ends the event in hand and waits for the next; None to stop. In burst mode `timeout` is None."""
         idle_since = monotonic()
-        while True:
+        while not self._should_stop():
             # Before asking: a SIGTERM must from now on wait for the event that may be on its way.
             self._state = WorkerStatus.BUSY.value
             turn = self._turn()
@@ -99,6 +105,7 @@ class JobhookWorker(SimpleWorker):
                 super().check_for_suspension(burst=False)
             else:
                 self._wait(timeout if max_idle_time is None else max(1, min(timeout, max_idle_time)))
+        return None
 
     def execute_job(self, job: Any, queue: Queue) -> None:
         """Processes an event, which stands in RQ's loop where a job would.
