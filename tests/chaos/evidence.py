@@ -28,10 +28,10 @@ def leftovers(redis: "Redis") -> dict[str, int]:
     }
 
 
-def collect(ledger: Ledger, inbox: Inbox) -> Evidence:
-    """Everything there is to judge."""
+def collect(ledger: Ledger, inbox: Inbox, strays: dict[str, int]) -> Evidence:
+    """Everything there is to judge. `strays` is what is left over elsewhere than in Redis."""
     records = {record.id: _stored(record) for record in _records(inbox)}
-    return Evidence(ledger.deliveries, ledger.effects(), ledger.interruptions, records, leftovers(inbox.redis))
+    return Evidence(ledger.deliveries, ledger.effects(), ledger.interruptions, records, leftovers(inbox.redis) | strays)
 
 
 def _records(inbox: Inbox) -> Iterator[Record]:

@@ -86,6 +86,17 @@ def is_alive(pid: int) -> bool:
         return False
 
 
+def marked(name: str, value: str) -> set[int]:
+    """The processes that have a variable of this value in their environment."""
+    mark = f"{name}={value}".encode()
+    found: set[int] = set()
+    for folder in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if folder.name.isdecimal() and mark in (folder / "environ").read_bytes().split(b"\0"):
+                found.add(int(folder.name))
+    return {pid for pid in found if is_alive(pid)}
+
+
 def owner(port: int, candidates: list[int]) -> int | None:
     """The first of the candidates, or of their descendants, that has the local end of a TCP connection.
 

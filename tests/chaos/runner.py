@@ -64,7 +64,8 @@ class Runner:
             self._episode(fault)
         self._world.finish()
         self._drain()
-        evidence = collect(self._world.ledger, self._world.stack.inbox)
+        strays = {"workers without a supervisor": len(self._world.strays())}
+        evidence = collect(self._world.ledger, self._world.stack.inbox, strays)
         return Outcome(evidence, self._judge(evidence), monotonic() - self._begun, self._skipped)
 
     def _in_time(self, faults: list[Fault]) -> Iterator[Fault]:
@@ -127,8 +128,12 @@ class Runner:
 
     def _drain(self) -> None:
         redis = self._world.stack.redis
+
+        def drained() -> bool:
+            return not any(leftovers(redis).values()) and not self._world.strays()
+
         try:
-            wait_until(lambda: not any(leftovers(redis).values()), patience=DRAIN_PATIENCE_SECONDS)
+            wait_until(drained, patience=DRAIN_PATIENCE_SECONDS)
         except AssertionError:
             return  # the oracle says what is left over
 

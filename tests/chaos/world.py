@@ -1,7 +1,9 @@
 """What is struck: two receivers and two supervisors, each behind a proxy, on one Redis."""
 
 import asyncio
+import os
 import random
+import signal
 import subprocess
 import threading
 from collections.abc import Coroutine
@@ -16,7 +18,7 @@ from app.embedded import DURABLE, EmbeddedServer, free_port
 from app.inbox import LEASE_MARGIN_SECONDS
 from app.receiver import PATH
 from tests.chaos.ledger import EFFECTS_FILE, Ledger
-from tests.chaos.processes import Keeper, Service, below, kill, owner
+from tests.chaos.processes import Keeper, Service, below, kill, marked, owner
 from tests.chaos.proxy import Link, Proxy
 from tests.chaos.sender import Sender
 from tests.support import wait_until
@@ -94,6 +96,8 @@ class World:
         try:
             self.stack.__exit__()
         finally:
+            for stray in marked(EFFECTS_FILE, str(self.ledger.file)):
+                os.kill(stray, signal.SIGKILL)
             for proxy in self.proxies.values():
                 self.run(proxy.close())
             self._loop.call_soon_threadsafe(self._loop.stop)
@@ -159,6 +163,12 @@ class World:
         for key in redis.smembers("rq:workers"):
             if pid := redis.hget(key, "pid"):
                 self._pids[key.removeprefix(b"rq:worker:")] = int(pid)
+
+    def strays(self) -> set[int]:
+        """The process ids of workers that have outlived their supervisor."""
+        services = [*self.receivers, *self.supervisors]
+        known = {pid for service in services for pid in below(service.pid)}
+        return marked(EFFECTS_FILE, str(self.ledger.file)) - known
 
     def kill_owner(self, link: Link, what: str) -> None:
         """Kills the process that has the client's end of a connection."""
