@@ -1,6 +1,6 @@
 # The commands of a working day. All they need is Python 3.11 or later and make.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test mutants lint format bench bench-full lock audit clean
+.PHONY: help setup run test mutants lint format chaos chaos-quick bench bench-full lock audit clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -46,6 +46,12 @@ lint: $(READY)  ## Check style, types and the import rule
 format: $(READY)  ## Format the code
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+
+chaos: $(READY)  ## Strike a running Jobhook with every fault, and count what is lost, in about 4 minutes
+	@$(BIN)/python -m tests.chaos
+
+chaos-quick: $(READY)  ## The short faults only, one of each kind, in about a minute
+	@$(BIN)/python -m tests.chaos --quick
 
 bench: $(READY)  ## Measure against the alternatives, in about 3 minutes
 	@$(BIN)/python -m tests.benchmarks $(ARGS)
