@@ -5,6 +5,7 @@ It is synchronous, for workers, command line and health checks; the receiver's o
 has an asyncio caller of its own in `app/intake.py`.
 """
 
+import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -73,9 +74,11 @@ class Record:
     """Every attempt ended: attempt, started, ended (ms), worker, outcome, error."""
     steps: tuple[tuple[str, Any], ...] = ()
     """Finished steps and their results."""
+    leased_until: float = math.inf
+    """Until when it is ours for certain, by the monotonic clock of the process that has taken it."""
 
     @classmethod
-    def from_hash(cls, id: str, raw: dict[bytes, bytes]) -> "Record":
+    def from_hash(cls, id: str, raw: dict[bytes, bytes], leased_until: float = math.inf) -> "Record":
         """A record from what HGETALL returns."""
         fields = {name.decode(): value for name, value in raw.items()}
         tokens = sorted(int(name[8:]) for name in fields if name.startswith("attempt:"))
@@ -94,6 +97,7 @@ class Record:
             started=int(fields["started"]) / 1000 if "started" in fields else None,
             attempts=tuple(orjson.loads(fields[f"attempt:{token}"]) for token in tokens),
             steps=tuple((name[5:], orjson.loads(fields[name])) for name in sorted(fields) if name[:5] == "step:"),
+            leased_until=leased_until,
         )
 
     @property
@@ -215,8 +219,9 @@ class Inbox:
 
         `want` is "next", the id of one event, or "" to take nothing.
         """
-        lease_ms = int((self.settings.handler_timeout + LEASE_MARGIN_SECONDS) * 1000)
-        arguments: list[Any] = [worker, lease_ms, self._retention, want]
+        lease = self.settings.handler_timeout + LEASE_MARGIN_SECONDS
+        leased_until = time.monotonic() + lease  # counted from before it was asked for
+        arguments: list[Any] = [worker, int(lease * 1000), self._retention, want]
         if ended:
             arguments += (ended.id, ended.token, ended.outcome, int(ended.delay * 1000), ended.attempt)
             arguments += ("1" if ended.unhandled else "", "1" if ended.uncounted else "")
@@ -228,7 +233,8 @@ class Inbox:
         if not taken:
             return Turn(recorded, None)
         id, flat = taken
-        return Turn(recorded, Record.from_hash(id.decode(), dict(zip(flat[::2], flat[1::2], strict=True))))
+        fields = dict(zip(flat[::2], flat[1::2], strict=True))
+        return Turn(recorded, Record.from_hash(id.decode(), fields, leased_until))
 
     def record_step(self, id: str, token: int, step: str, result: bytes) -> bool:
         """Records a finished step; False if the attempt is no longer the current one.

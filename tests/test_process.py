@@ -13,7 +13,7 @@ from rq.job import Job
 from rq.serializers import JSONSerializer
 
 from app.config import Settings
-from app.inbox import Ended, Inbox, Record
+from app.inbox import LEASE_MARGIN_SECONDS, Ended, Inbox, Record
 from tests.test_inbox import take
 from tests.test_intake import accept_all, delivery
 from workers import Permanent, RetryAfter
@@ -113,6 +113,22 @@ def test_the_last_attempt_is_the_last(run: Run, registry: Registry) -> None:
         raise RetryAfter(1)
 
     assert run(max_attempts=1)[1].state == "dead"
+
+
+def test_an_event_whose_lease_ran_out_before_it_was_begun_is_left_alone(
+    inbox: Inbox, settings: Settings, registry: Registry
+) -> None:
+    """P5: the process stood still, so another worker may have finished the event meanwhile."""
+    seen: list[Event] = []
+    registry.on("*")(seen.append)
+    accept_all(settings, delivery(b"{}"))
+    before = time.monotonic()
+    record = take(inbox)
+    lease = settings.handler_timeout + LEASE_MARGIN_SECONDS
+    assert before + lease <= record.leased_until <= time.monotonic() + lease
+    ended = process_now(Processor(inbox, registry), replace(record, leased_until=time.monotonic() - 1))
+    assert (ended.outcome, ended.delay, ended.uncounted) == ("retry", 0, True)
+    assert seen == []
 
 
 def test_every_handler_has_its_turn_and_only_the_failed_one_runs_again(

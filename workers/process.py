@@ -43,14 +43,14 @@ class HandlerTimeout(BaseException):
     """The time is up. Not an `Exception`, so that a handler's `except Exception` does not swallow it."""
 
 
-class TurnNotTold(RetryAfter):
-    """Redis has gone while it was asked for the event's turn. No handler has run, so no attempt is used up."""
+class NotBegun(RetryAfter):
+    """No handler has run, because Redis went away or the lease ran out before: no attempt is used up."""
 
     counts = False
 
-    def __init__(self, error: RedisError) -> None:
+    def __init__(self, cause: Exception) -> None:
         super().__init__(0)
-        self.__cause__ = error
+        self.__cause__ = cause
 
 
 class Processor:
@@ -83,7 +83,7 @@ class Processor:
             self._inbox.redis.connection_pool.disconnect()  # it may have struck between a command and its reply
             errors = [timeout]
         except (ConnectionError, TimeoutError) as error:
-            errors = [TurnNotTold(error)]
+            errors = [NotBegun(error)]
         except RedisError as error:
             errors = [error]
         verdict = judge(errors, record.attempt, self._max_attempts)
@@ -117,6 +117,9 @@ class Processor:
 
     def _run(self, record: Record, handlers: list[Handler]) -> list[BaseException]:
         """The errors, after every handler has had its turn."""
+        # Whoever stood still since taking the event may have been overtaken. From here on the timeout sees to that.
+        if monotonic() > record.leased_until:
+            return [NotBegun(LeaseLost(f"The lease of event {record.id} ran out before it was begun."))]
         try:
             if self._uses_api:
                 self._resources.forget(record)
