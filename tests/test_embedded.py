@@ -65,6 +65,11 @@ def test_a_port_in_use_is_a_clear_error(tmp_path: Path) -> None:
     assert "Address already in use" in (tmp_path / "valkey.log").read_text()
 
 
+def test_a_wrapper_becomes_the_server(tmp_path: Path) -> None:
+    with EmbeddedServer(tmp_path, wrapper=("sh", "-c", 'echo wrapped; exec "$@"', "sh")):
+        assert "wrapped" in (tmp_path / "valkey.log").read_text()
+
+
 def test_a_wrong_option_is_a_clear_error_that_names_the_log(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=f"see {tmp_path / 'valkey.log'}"):
         EmbeddedServer(tmp_path, "--no-such-option", "1").start()

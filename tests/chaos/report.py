@@ -25,10 +25,19 @@ class Row:
     lost: int
     repeated: int
     """Effects of a step that was cut in the middle: with the same idempotency key."""
-    median: float
-    worst: float
-    """Seconds to heal."""
+    seconds: tuple[float, ...]
+    """To heal, each time."""
     note: str | None = None
+
+    @property
+    def median(self) -> float:
+        """Seconds to heal."""
+        return median(self.seconds or (0.0,))
+
+    @property
+    def worst(self) -> float:
+        """Seconds to heal."""
+        return max(self.seconds, default=0.0)
 
     def cells(self) -> tuple[str, ...]:
         """As text."""
@@ -48,10 +57,10 @@ def rows(ledger: Ledger, outcome: Outcome, faults: Iterable[Fault]) -> list[Row]
         episodes = [episode for episode in ledger.episodes if episode.row == fault.row]
         if episodes:
             acked, gone, repeated = (sum(_within(episodes, ledger.episodes, times)) for times in (acks, lost, again))
-            seconds = [episode.seconds for episode in episodes]
-            found[fault.row] = Row(fault.row, len(episodes), acked, gone, repeated, median(seconds), max(seconds))
+            seconds = tuple(episode.seconds for episode in episodes)
+            found[fault.row] = Row(fault.row, len(episodes), acked, gone, repeated, seconds)
         else:
-            found[fault.row] = Row(fault.row, 0, 0, 0, 0, 0, 0, f"not run: {fault.missing or 'no time'}")
+            found[fault.row] = Row(fault.row, 0, 0, 0, 0, (), f"not run: {fault.missing or 'no time'}")
     return list(found.values())
 
 
@@ -72,8 +81,7 @@ def total(table: list[Row]) -> Row:
         sum(row.acknowledged for row in run),
         sum(row.lost for row in run),
         sum(row.repeated for row in run),
-        median([row.median for row in run] or [0.0]),
-        max([row.worst for row in run] or [0.0]),
+        tuple(second for row in run for second in row.seconds),
     )
 
 
