@@ -98,6 +98,21 @@ def test_a_turn_is_passed_on_however_the_attempt_ends(inbox: Inbox, accept: Acce
     assert take(inbox).id == waiting
 
 
+def test_who_gets_the_turn_does_not_wait_behind_a_backlog(inbox: Inbox, accept: Accept) -> None:
+    """Else a resource would get one event done each time that all of the queue is through."""
+    accept("job.moved", "job_1", 1)
+    waiting = accept("job.moved", "job_1", 2)
+    backlog = [accept("job.moved", f"job_{number}", 1) for number in range(2, 5)]
+    first, second = take(inbox, "w1"), take(inbox, "w2")
+    inbox.take_turn(first.id, first.token, "job/job_1")
+    inbox.take_turn(second.id, second.token, "job/job_1")
+    age(inbox, "queued", *backlog)
+    inbox.turn("w1", ended(first), want="")
+    assert sweep(inbox) == (0, 0, 0, 0)  # though past its patience, what is behind the head is not lost
+    assert [take(inbox, "w").id for _ in range(4)] == [waiting, *backlog]
+    assert inbox.redis.llen("rq:queue:jobhook") == 0
+
+
 def test_a_turn_that_was_not_passed_on_is_taken_over(inbox: Inbox, accept: Accept) -> None:
     """P2: the one who waits looks again by itself, and who has the turn is no longer at work."""
     gone = accept("job.moved", "job_1", 1)

@@ -34,16 +34,23 @@ local function set_job(fields)
   redis.call('SADD', RQ .. ':queues', LIST)
 end
 
-local function enqueue(id)
+-- Puts an event in line; with `received`, at its head. There it counts as queued before all others, because
+-- the sweep takes for lost what was queued before the head.
+local function enqueue(id, received)
+  local since = NOW
+  if received then
+    local head = redis.call('LINDEX', LIST, 0)
+    since = math.min(received, head and redis.call('ZSCORE', P .. 'queued', head) or received)
+  end
   redis.call('COPY', P .. 'job', RQ .. ':job:' .. id, 'REPLACE')
-  redis.call('RPUSH', LIST, id)
-  redis.call('ZADD', P .. 'queued', NOW, id)
+  redis.call(received and 'LPUSH' or 'RPUSH', LIST, id)
+  redis.call('ZADD', P .. 'queued', since, id)
 end
 
-local function requeue(id, from)
+local function requeue(id, from, received)
   redis.call('ZREM', P .. from, id)
   redis.call('HSET', event_key(id), 'state', 'queued')
-  enqueue(id)
+  enqueue(id, received)
 end
 
 -- A final event (or one that waits for its retry) back to work, with all its attempts before it.
@@ -80,6 +87,7 @@ end
 local TURN_LIFE = 7 * 86400
 
 -- At the end of an attempt: gives the turn it has for `resource`, if any, to the event that has waited longest.
+-- That one has been at the head of the line before, and need not go through all of it again.
 local function pass_turn(id, resource)
   if not resource then return end
   redis.call('HDEL', event_key(id), 'turn')
@@ -88,8 +96,9 @@ local function pass_turn(id, resource)
   redis.call('DEL', turn)
   local waiting = redis.call('ZPOPMIN', line)[1]
   while waiting do
-    local state = redis.call('HGET', event_key(waiting), 'state')
-    if state == 'retrying' then requeue(waiting, 'retrying') end
+    local record = redis.call('HMGET', event_key(waiting), 'state', 'received')
+    local state = record[1]
+    if state == 'retrying' then requeue(waiting, 'retrying', record[2]) end
     if state == 'retrying' or state == 'queued' then
       redis.call('SET', turn, waiting, 'EX', TURN_LIFE)
       redis.call('HSET', event_key(waiting), 'turn', resource)

@@ -12,14 +12,16 @@ import orjson
 from rich.console import Console
 
 from tests.chaos.evidence import life
+from tests.chaos.failover import FailoverWorld
 from tests.chaos.fault import Fault
 from tests.chaos.faults import REGISTER
 from tests.chaos.ledger import Episode
-from tests.chaos.report import as_json, markdown, rows, table
+from tests.chaos.report import Row, as_json, markdown, rows, table
 from tests.chaos.runner import Outcome, Runner, plan
 from tests.chaos.world import World
 
-SECONDS, SECONDS_QUICK = 240, 60
+SECONDS: dict[type[World], float] = {World: 215, FailoverWorld: 60}
+SECONDS_QUICK = 60
 OPEN_FILES = 8192
 """For a thousand connections at once, in the receivers and here."""
 LIVES_SHOWN = 10
@@ -36,21 +38,31 @@ def main() -> int:
         sys.stdout.write("".join(f"{fault.name}{_why_not(fault)}\n" for fault in faults))
         return 0 if faults else 2
     seed = random.randrange(SEEDS) if options.seed is None else options.seed  # noqa: S311
-    seconds = options.seconds or (SECONDS_QUICK if options.quick else SECONDS)
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (OPEN_FILES if hard < 0 else min(OPEN_FILES, hard), hard))
+    due = [fault for fault in faults if fault.quick or not options.quick]
+    worlds = list(dict.fromkeys(fault.world for fault in due))  # one after the other
+    stages = [_stage(world, [fault for fault in due if fault.world is world], seed, options) for world in worlds]
+    lines = [line for stage, _ in stages for line in stage]
+    if options.json:
+        outcomes = [outcome for _, outcome in stages]
+        sys.stdout.write(orjson.dumps(as_json(lines, outcomes, seed), option=orjson.OPT_INDENT_2).decode() + "\n")
+    elif options.markdown:
+        sys.stdout.write(markdown(lines) + "\n")
+    else:
+        Console().print(table(lines))
+    return 1 if any(outcome.violations for _, outcome in stages) else 0
+
+
+def _stage(kind: type[World], faults: list[Fault], seed: int, options: argparse.Namespace) -> tuple[list[Row], Outcome]:
+    """All faults of one kind of world."""
+    seconds = options.seconds or (SECONDS_QUICK if options.quick else SECONDS[kind])
     console.print(f"chaos for {seconds:g} s, seed {seed}")
     folder = Path(tempfile.mkdtemp(prefix="jobhook-chaos-"))  # kept if anything goes wrong
-    with World(folder, seed, quick=options.quick) as world:
+    with kind(folder, seed, quick=options.quick) as world:
         begun = min((delivery.sent for delivery in world.ledger.deliveries), default=0.0)
         outcome = Runner(world, seconds, _tell).run(plan(faults, world.random, quick=options.quick))
-        lines = rows(world.ledger, outcome, [fault for fault in faults if fault.quick or not options.quick])
-        if options.json:
-            sys.stdout.write(orjson.dumps(as_json(lines, outcome, seed), option=orjson.OPT_INDENT_2).decode() + "\n")
-        elif options.markdown:
-            sys.stdout.write(markdown(lines) + "\n")
-        else:
-            Console().print(table(lines))
+        lines = rows(world.ledger, outcome, faults)
         _explain(world, outcome, begun, seed)
         for episode in world.ledger.episodes:
             if episode.last and options.slow and episode.seconds > options.slow:
@@ -58,12 +70,12 @@ def main() -> int:
                 _tell_life(world, episode.last, begun)
     if not outcome.violations:
         shutil.rmtree(folder)
-    return 1 if outcome.violations else 0
+    return lines, outcome
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
-    parser.add_argument("--seconds", type=float, help=f"how long (default {SECONDS}, with --quick {SECONDS_QUICK})")
+    parser.add_argument("--seconds", type=float, help="how long in each world, instead of what it takes")
     parser.add_argument("--seed", type=int, help="decides what strikes when and whom; printed at the start")
     parser.add_argument("--only", nargs="+", metavar="FAULT", help="faults whose name contains one of these")
     parser.add_argument("--quick", action="store_true", help="the short faults, one of each kind")

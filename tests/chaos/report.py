@@ -101,11 +101,11 @@ def markdown(lines: list[Row]) -> str:
     return "\n".join([*head, *("| " + " | ".join(row.cells()) + " |" for row in (*lines, total(lines)))])
 
 
-def as_json(lines: list[Row], outcome: Outcome, seed: int) -> dict[str, Any]:
+def as_json(lines: list[Row], outcomes: list[Outcome], seed: int) -> dict[str, Any]:
     """For scripts."""
     return {
         "seed": seed,
-        "seconds": round(outcome.seconds, 1),
+        "seconds": round(sum(outcome.seconds for outcome in outcomes), 1),
         "rows": [asdict(row) for row in lines],
-        "violations": [asdict(violation) for violation in outcome.violations],
+        "violations": [asdict(violation) for outcome in outcomes for violation in outcome.violations],
     }

@@ -45,30 +45,27 @@ class World:
         self.quick = quick
         self.random = random.Random(seed)  # noqa: S311 - reproducible
         self.ledger = Ledger(folder / "effects.tsv")
-        self.server = EmbeddedServer(folder / "valkey", *DURABLE, wrapper=IGNORE_FILE_SIZE_SIGNAL)
+        self.begin_redis(folder)
         self._loop = uvloop.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="loop", daemon=True)
         self._keeper = Keeper()
         self._pids: dict[bytes, int] = {}
         self._tools: list[subprocess.Popen[bytes]] = []
-        self.proxies = {"receivers": Proxy(self.server.port), "workers": Proxy(self.server.port)}
         self.ports = [free_port() for _ in range(RECEIVERS)]
         self.sender = Sender([f"http://127.0.0.1:{port}{PATH}" for port in self.ports], KEY.encode(), self.ledger, seed)
         self.stack = Stack(
             folder,
-            self.server.url,
+            self.redis_url,
             JOBHOOK_HANDLERS="tests.chaos.handlers",
             JOBHOOK_HANDLER_TIMEOUT=f"{HANDLER_TIMEOUT_SECONDS}s",
             JOBHOOK_WORKERS=str(WORKERS_EACH),
-            **{EFFECTS_FILE: str(self.ledger.file)},
+            **{EFFECTS_FILE: str(self.ledger.file)} | self.environment,
         )
 
     def __enter__(self) -> Self:
         self._thread.start()
         try:
-            self.server.start()
-            for proxy in self.proxies.values():
-                self.run(proxy.start())
+            self.start_redis()
             self.receivers = [
                 self._service(f"receiver-{n}", "app", "serve", "--port", str(port)) for n, port in enumerate(self.ports)
             ]
@@ -84,9 +81,29 @@ class World:
         return self
 
     def _service(self, name: str, *command: str) -> Service:
-        return Service(partial(self.stack.start, name, *command, REDIS_URL=self._url(name)))
+        return Service(partial(self.stack.start, name, *command, REDIS_URL=self.url_for(name)))
 
-    def _url(self, name: str) -> str:
+    def begin_redis(self, folder: Path) -> None:
+        """Prepares what `start_redis` starts."""
+        self.server = EmbeddedServer(folder / "valkey", *DURABLE, wrapper=IGNORE_FILE_SIZE_SIGNAL)
+        self.proxies = {"receivers": Proxy(self.server.port), "workers": Proxy(self.server.port)}
+        self.redis_url = self.server.url
+        self.environment: dict[str, str] = {}
+
+    def start_redis(self) -> None:
+        """Starts the server, and a proxy for each kind of process."""
+        self.server.start()
+        for proxy in self.proxies.values():
+            self.run(proxy.start())
+
+    def stop_redis(self) -> None:
+        """Ends what `start_redis` has started."""
+        for proxy in self.proxies.values():
+            self.run(proxy.close())
+        self.server.kill()
+
+    def url_for(self, name: str) -> str:
+        """Where a process finds Redis."""
         proxy = self.proxies["receivers" if name.startswith("receiver") else "workers"]
         return f"redis://127.0.0.1:{proxy.port}/0"
 
@@ -98,11 +115,9 @@ class World:
         finally:
             for stray in marked(EFFECTS_FILE, str(self.ledger.file)):
                 os.kill(stray, signal.SIGKILL)
-            for proxy in self.proxies.values():
-                self.run(proxy.close())
+            self.stop_redis()
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join()
-            self.server.kill()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """The result of a coroutine that runs in the loop of sender and proxies."""
@@ -180,7 +195,7 @@ class World:
     def start_replay(self) -> None:
         """An operator puts all dead events back to work."""
         wait_until(lambda: self.stack.redis.zcard("jobhook:dead"), "a dead event")
-        self._tools = [self.stack.start("replay", "app", "replay", "--dead", REDIS_URL=self._url("replay"))]
+        self._tools = [self.stack.start("replay", "app", "replay", "--dead", REDIS_URL=self.url_for("replay"))]
 
     def replay_until_done(self) -> None:
         """The operator tries again until there is no error."""
