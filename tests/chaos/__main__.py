@@ -112,7 +112,7 @@ def _explain(world: World, outcome: Outcome, begun: float, seed: int) -> None:
 
 
 def _tell_life(world: World, event: str, begun: float) -> None:
-    console.print("\n".join(life(event, world.ledger, world.stack.inbox, begun)), highlight=False, markup=False)
+    console.print("\n".join(life(event, world.ledger, world.inbox, begun)), highlight=False, markup=False)
 
 
 if __name__ == "__main__":

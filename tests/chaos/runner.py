@@ -65,7 +65,7 @@ class Runner:
         self._world.finish()
         self._drain()
         strays = {"workers without a supervisor": len(self._world.strays())}
-        evidence = collect(self._world.ledger, self._world.stack.inbox, strays)
+        evidence = collect(self._world.ledger, self._world.inbox, strays)
         return Outcome(evidence, self._judge(evidence), monotonic() - self._begun, self._skipped)
 
     def _in_time(self, faults: list[Fault]) -> Iterator[Fault]:
@@ -117,7 +117,7 @@ class Runner:
 
     def _are_final(self, ids: set[str]) -> set[str]:
         ordered = list(ids)
-        pipeline: Any = self._world.stack.redis.pipeline(transaction=False)
+        pipeline: Any = self._world.redis.pipeline(transaction=False)
         for id in ordered:
             pipeline.hget(f"jobhook:event:{id}", "state")
         try:
@@ -127,7 +127,7 @@ class Runner:
         return {id for id, state in zip(ordered, states, strict=True) if (state or b"").decode() in FINAL_STATES}
 
     def _drain(self) -> None:
-        redis = self._world.stack.redis
+        redis = self._world.redis
 
         def drained() -> bool:
             return not any(leftovers(redis).values()) and not self._world.strays()

@@ -13,9 +13,10 @@ from time import monotonic
 from typing import Any, Self, TypeVar
 
 import uvloop
+from redis import Redis
 
 from app.embedded import DURABLE, EmbeddedServer, free_port
-from app.inbox import LEASE_MARGIN_SECONDS
+from app.inbox import LEASE_MARGIN_SECONDS, Inbox
 from app.receiver import PATH
 from tests.chaos.ledger import EFFECTS_FILE, Ledger
 from tests.chaos.processes import Keeper, Service, below, kill, marked, owner
@@ -89,6 +90,16 @@ class World:
         self.proxies = {"receivers": Proxy(self.server.port), "workers": Proxy(self.server.port)}
         self.redis_url = self.server.url
         self.environment: dict[str, str] = {}
+
+    @property
+    def redis(self) -> "Redis":
+        """A client of the server whose word counts."""
+        return self.stack.redis
+
+    @property
+    def inbox(self) -> Inbox:
+        """The inbox there."""
+        return Inbox(self.redis, self.stack.settings)
 
     def start_redis(self) -> None:
         """Starts the server, and a proxy for each kind of process."""

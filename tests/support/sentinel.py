@@ -27,8 +27,16 @@ FAST_SYNC = ("--repl-diskless-sync-delay", "0")
 class SentinelTopology:
     """A primary that may die; the sentinels then promote one of its replicas. Everything ends with the context."""
 
-    def __init__(self, folder: Path, *options: str, replicas: int = 1, sentinel_password: str = "") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *options: str,
+        replicas: int = 1,
+        sentinel_password: str = "",
+        down_after_ms: int = DOWN_AFTER_MS,
+    ) -> None:
         self._folder = folder
+        self._down_after_ms = down_after_ms
         self._password = sentinel_password
         self.first = EmbeddedServer(folder / "server-0", *DURABLE, *FAST_SYNC, *options)
         """The server that is the primary at first."""
@@ -127,7 +135,7 @@ class SentinelTopology:
             f"dir {folder}",
             *([f"requirepass {self._password}", f"sentinel sentinel-pass {self._password}"] if self._password else []),
             f"sentinel monitor {SERVICE} {HOST} {self.first.port} {QUORUM}",
-            f"sentinel down-after-milliseconds {SERVICE} {DOWN_AFTER_MS}",
+            f"sentinel down-after-milliseconds {SERVICE} {self._down_after_ms}",
             f"sentinel failover-timeout {SERVICE} {FAILOVER_TIMEOUT_MS}",
             f"sentinel parallel-syncs {SERVICE} 1",
         ]
