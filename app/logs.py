@@ -7,8 +7,9 @@ handlers are brought into the same form.
 import json
 import logging
 import sys
+from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TextIO, cast
 
 import orjson
 import structlog
@@ -29,7 +30,7 @@ def configure(settings: Settings) -> None:
     structlog.configure(
         processors=render,
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.WriteLoggerFactory(),
+        logger_factory=structlog.WriteLoggerFactory(cast(TextIO, _Output())),
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stdout)
@@ -41,6 +42,20 @@ def configure(settings: Settings) -> None:
     logging.basicConfig(handlers=[handler], level=level, force=True)
     for name in ("rq.worker", "rq.job", "httpx", "httpcore"):
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+class _Output:
+    """Standard output. That a line cannot be written (a full disk, a reader that has gone) is no reason to fail:
+    it would leave deliveries without an answer, and have a handler that has finished run again.
+    """
+
+    def write(self, line: str) -> None:
+        with suppress(OSError, ValueError):
+            sys.stdout.write(line)
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError):
+            sys.stdout.flush()
 
 
 def _as_text() -> list[Processor]:

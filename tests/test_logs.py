@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
@@ -71,6 +72,20 @@ def test_a_line_is_json(configure_logs: Configure, capsys: pytest.CaptureFixture
     [line] = lines(capsys)
     assert datetime.fromisoformat(line.pop("timestamp")).utcoffset() == timedelta(0)
     assert line == {"event": "delivery", "level": "info", "status": "new", "bytes": 7}
+
+
+@pytest.mark.parametrize("format", ["json", "console"])
+def test_a_line_that_cannot_be_written_is_no_reason_to_fail(
+    format: Format, configure_logs: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P5, P6: a disk that is full of logs must neither keep a delivery's answer back nor repeat a handler."""
+    with Path("/dev/full").open("w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        configure_logs(format=format)
+        log_at_every_level(structlog.get_logger())
+        with pytest.raises(OSError, match="No space left"):
+            full.close()  # it was full indeed
+    log_at_every_level(structlog.get_logger())  # nor is one that is closed
 
 
 def test_other_loggers_have_the_same_form(configure_logs: Configure, capsys: pytest.CaptureFixture[str]) -> None:
