@@ -115,18 +115,19 @@ def test_the_last_attempt_is_the_last(run: Run, registry: Registry) -> None:
     assert run(max_attempts=1)[1].state == "dead"
 
 
-def test_an_event_whose_lease_ran_out_before_it_was_begun_is_left_alone(
-    inbox: Inbox, settings: Settings, registry: Registry
+@pytest.mark.parametrize("share", [-0.1, 0.9], ids=["it ran out", "it is shorter than the handler timeout"])
+def test_an_event_whose_lease_is_too_short_to_begin_it_is_left_alone(
+    share: float, inbox: Inbox, settings: Settings, registry: Registry
 ) -> None:
-    """P5: the process stood still, so another worker may have finished the event meanwhile."""
+    """P5: the process stood still, so another worker may have it by now, or may get it before the timeout."""
     seen: list[Event] = []
     registry.on("*")(seen.append)
     accept_all(settings, delivery(b"{}"))
     before = time.monotonic()
     record = take(inbox)
-    lease = settings.handler_timeout + LEASE_MARGIN_SECONDS
+    lease, left = settings.handler_timeout + LEASE_MARGIN_SECONDS, share * settings.handler_timeout
     assert before + lease <= record.leased_until <= time.monotonic() + lease
-    ended = process_now(Processor(inbox, registry), replace(record, leased_until=time.monotonic() - 1))
+    ended = process_now(Processor(inbox, registry), replace(record, leased_until=time.monotonic() + left))
     assert (ended.outcome, ended.delay, ended.uncounted) == ("retry", 0, True)
     assert seen == []
 

@@ -117,9 +117,9 @@ class Processor:
 
     def _run(self, record: Record, handlers: list[Handler]) -> list[BaseException]:
         """The errors, after every handler has had its turn."""
-        # Whoever stood still since taking the event may have been overtaken. From here on the timeout sees to that.
-        if monotonic() > record.leased_until:
-            return [NotBegun(LeaseLost(f"The lease of event {record.id} ran out before it was begun."))]
+        # Whoever stood still since taking the event may be overtaken before the timeout, which counts from here.
+        if monotonic() + self._timeout > record.leased_until:
+            return [NotBegun(LeaseLost(f"Too little was left of the lease of event {record.id} to begin it."))]
         try:
             if self._uses_api:
                 self._resources.forget(record)
