@@ -100,14 +100,14 @@ class Intake:
                 async with asyncio.timeout_at(batch[0].deadline):
                     receipts = await self._commit(pipe, [waiting.delivery for waiting in batch])
             except Exception as error:  # noqa: BLE001 - whatever it is, each delivery gets an answer (P6)
+                for waiting in batch:  # first of all: what follows may take time of its own
+                    if not waiting.receipt.done():
+                        waiting.receipt.set_exception(Unavailable())
+                log.error("deliveries not recorded", deliveries=len(batch), **describe(error))
                 self._plan = None  # the next server may be another one
                 with contextlib.suppress(Exception):
                     await pipe.close()  # a demoted server keeps its clients
                     await self._disconnect()
-                log.error("deliveries not recorded", deliveries=len(batch), **describe(error))
-                for waiting in batch:
-                    if not waiting.receipt.done():
-                        waiting.receipt.set_exception(Unavailable())
             else:
                 for waiting, receipt in zip(batch, receipts, strict=True):
                     if not waiting.receipt.done():  # done: the client has gone
