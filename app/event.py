@@ -17,8 +17,8 @@ import orjson
 
 UNKNOWN_TYPE = "unknown"
 ID_LENGTH = 32
-DIGEST_BYTES = 16
 """Hex digits of an event's id: 128 bits."""
+DIGEST_BYTES = 16
 ENTITIES = ("contact", "property", "job", "invoice", "payment", "pricebook", "quote")
 
 Path = tuple[str, ...]
