@@ -1,6 +1,7 @@
 """The body of a request, within limits of size and time (P3, P6)."""
 
 import asyncio
+import math
 from typing import cast
 
 from starlette.types import Receive
@@ -10,6 +11,8 @@ from app.errors import BodyTooLarge, BodyTooSlow, Unavailable
 
 MAX_HELD_BYTES = 256 * 1024**2
 """Of all bodies that are being read: what strangers can make a process hold, however many they are."""
+GRACE_SECONDS = 0.25
+"""By how much the timer may be late before it is the receiver that has stood still, and what it gives them then."""
 _TOO_SLOW = "the body is too slow"
 _LONGEST_NUMBER = 19
 """Digits of a Content-Length that are worth converting."""
@@ -19,6 +22,12 @@ Task = asyncio.Task[object]
 
 class Disconnected(Exception):
     """The client went away before its body was complete; there is nobody to answer."""
+
+
+class Crowded(Unavailable):
+    """All bodies that are being read are more than can be held. This one is not read to its end."""
+
+    closes = True
 
 
 class BodyReader:
@@ -40,7 +49,7 @@ class BodyReader:
         Raises:
             BodyTooLarge: it is, or says it is, over the limit.
             BodyTooSlow: it took too long.
-            Unavailable: all those being read are more than can be held.
+            Crowded: all those being read are more than can be held.
             Disconnected: the client went away.
         """
         if declared.isdigit() and (len(declared) > _LONGEST_NUMBER or int(declared) > self._limit):
@@ -71,7 +80,7 @@ class BodyReader:
                 if size > self._limit:
                     raise BodyTooLarge
                 if self._held > MAX_HELD_BYTES:
-                    raise Unavailable
+                    raise Crowded
                 if chunk:
                     chunks.append(chunk)
                 if not message.get("more_body", False):
@@ -81,15 +90,19 @@ class BodyReader:
 
     def _watch(self, task: Task) -> None:
         loop = task.get_loop()
-        self._late_at[task] = loop.time() + BODY_SECONDS
+        late_at = self._late_at[task] = loop.time() + BODY_SECONDS
         if self._timer is None:
-            self._timer = loop.call_later(BODY_SECONDS, self._cancel_the_late, loop)
+            self._timer = loop.call_at(late_at, self._cancel_the_late, loop, late_at)
 
-    def _cancel_the_late(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _cancel_the_late(self, loop: asyncio.AbstractEventLoop, due: float) -> None:
         self._timer = None
+        if loop.time() > due + GRACE_SECONDS:
+            # Our own trouble, not theirs (P6): what has come meanwhile is read first. Once, so that it has an end.
+            self._timer = loop.call_later(GRACE_SECONDS, self._cancel_the_late, loop, math.inf)
+            return
         for task, late_at in list(self._late_at.items()):
             if late_at > loop.time():
-                self._timer = loop.call_at(late_at, self._cancel_the_late, loop)
+                self._timer = loop.call_at(late_at, self._cancel_the_late, loop, late_at)
                 return
             del self._late_at[task]
             task.cancel(_TOO_SLOW)

@@ -1,13 +1,15 @@
 """P3: a body costs no more than its limit; P6: one that does not come is given up."""
 
 import asyncio
+import socket
 from collections.abc import Iterator
 
 import pytest
 from starlette.types import Message
 
-from app.body import BodyReader, Disconnected
-from app.errors import BodyTooLarge, BodyTooSlow, Unavailable
+from app.body import GRACE_SECONDS, BodyReader, Crowded, Disconnected
+from app.errors import BodyTooLarge, BodyTooSlow
+from tests.support import wait_until
 
 
 class Stream:
@@ -100,6 +102,45 @@ def test_gives_up_a_body_that_trickles(monkeypatch: pytest.MonkeyPatch) -> None:
         asyncio.run(BodyReader(10).read(trickle, b""))
 
 
+def test_a_body_that_came_while_the_receiver_stood_still_is_not_too_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """P6: never a 4xx for our own trouble."""
+    monkeypatch.setattr("app.body.BODY_SECONDS", 0.01)
+    near, far = socket.socketpair()
+    far.setblocking(False)
+
+    async def session() -> bytes:
+        loop = asyncio.get_running_loop()
+
+        async def receive() -> Message:
+            return {"type": "http.request", "body": await loop.sock_recv(far, 10)}
+
+        reading = asyncio.create_task(BodyReader(10).read(receive, b""))
+        await asyncio.wait({reading}, timeout=0)
+        near.send(b"0123456789")
+        late_at = loop.time() + 0.01 + GRACE_SECONDS
+        wait_until(lambda: loop.time() > late_at)  # and the loop stands still meanwhile
+        return await reading
+
+    with near, far:
+        assert asyncio.run(session()) == b"0123456789"
+
+
+def test_a_receiver_that_stood_still_gives_a_body_up_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """P3."""
+    monkeypatch.setattr("app.body.BODY_SECONDS", 0.01)
+
+    async def session() -> None:
+        loop = asyncio.get_running_loop()
+        reading = asyncio.create_task(BodyReader(10).read(Stream(b"0", complete=False), b""))
+        await asyncio.wait({reading}, timeout=0)
+        late_at = loop.time() + 0.01 + GRACE_SECONDS
+        wait_until(lambda: loop.time() > late_at)
+        with pytest.raises(BodyTooSlow):
+            await reading
+
+    asyncio.run(session())
+
+
 def test_all_bodies_together_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """P3: and what was held for those that are gone may be held for others."""
     monkeypatch.setattr("app.body.MAX_HELD_BYTES", 12)
@@ -112,7 +153,7 @@ def test_all_bodies_together_are_bounded(monkeypatch: pytest.MonkeyPatch) -> Non
         return [*answers, await reader.read(Stream(b"0123456789"), b"")]
 
     *together, after = asyncio.run(session())
-    assert [type(answer) for answer in together] == [BodyTooSlow, BodyTooSlow, Unavailable]
+    assert [type(answer) for answer in together] == [BodyTooSlow, BodyTooSlow, Crowded]
     assert after == b"0123456789"
 
 
