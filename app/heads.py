@@ -14,6 +14,13 @@ HEAD_SECONDS = 5.0
 """From the first byte of a request to the end of its headers. JobsiteOn gives up after as long."""
 MAX_HEAD_BYTES = 64 * 1024
 """Of a head or of trailers, on top of what one read from the socket brings (256 KiB at most)."""
+MAX_PIPELINED = 16
+"""Requests of a connection that wait for the answer to one before. uvicorn would read on at each answer, and so
+keep any number: a stranger's 12 MB of them took 600. Load balancers send none."""
+
+
+class TooManyPipelined(Exception):
+    """Stops the parser."""
 
 
 class BoundedHeads(HttpToolsProtocol):
@@ -34,8 +41,11 @@ class BoundedHeads(HttpToolsProtocol):
         body = len(cycle.body) if cycle else 0
         super().data_received(data)
         if self._waits_for_head():
-            # Not the first piece: it may have brought the end of a long body as well.
-            self._unfinished += len(data) if waited else 0
+            if cycle is not self.cycle:  # the head before this one has come to its end
+                self._unfinished = 0
+                self._stop_timer()
+            elif waited:  # not the first piece: it may have brought the end of a long body as well
+                self._unfinished += len(data)
             self._timer = self._timer or self.loop.call_later(HEAD_SECONDS, self._give_up)
         elif waited or cycle is not self.cycle or len(cycle.body) > body:
             self._unfinished = 0
@@ -47,8 +57,18 @@ class BoundedHeads(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Hands the headers over. What comes later is not among them."""
+        if len(self.pipeline) >= MAX_PIPELINED:
+            raise TooManyPipelined
         super().on_headers_complete()
         self.headers = []
+
+    def send_400_response(self, msg: str) -> None:
+        """Only if it would not be taken for the answer to a request before."""
+        whole = self.cycle and not self.cycle.more_body and not self.cycle.response_complete
+        if whole or self.pipeline:
+            self.transport.close()
+        else:
+            super().send_400_response(msg)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Leaves no timer behind."""

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from app.embedded import EmbeddedServer
-from app.heads import MAX_HEAD_BYTES
+from app.heads import MAX_HEAD_BYTES, MAX_PIPELINED
 from app.receiver import PATH
 from app.signature import sign
 from tests.support import PATIENCE_SECONDS
@@ -95,6 +95,34 @@ def sent_until_closed(receiver: Stack, start: bytes, piece: bytes) -> int:
         except ConnectionError:
             return sent
     raise AssertionError("the receiver takes in whatever comes")
+
+
+def test_requests_pipelined_without_end_are_cut_off(receiver: Stack) -> None:
+    """Nobody is told a 400 for them: it would be taken for the answer to the first."""
+    whole = head(f"Content-Length: {len(BODY)}") + BODY
+    with closing(connect(receiver)) as connection:
+        connection.sendall(whole * (MAX_PIPELINED + 1))
+        assert statuses(connection, MAX_PIPELINED + 1) == [200] * (MAX_PIPELINED + 1)
+    request = b"GET /healthz HTTP/1.1\r\nA: b\r\n\r\n"
+    with closing(connect(receiver)) as connection:
+        try:
+            connection.sendall(request * 1000)
+            received = b"".join(iter(lambda: connection.recv(65536), b""))
+        except ConnectionError:
+            received = b""
+    assert b"HTTP/1.1 400" not in received
+    assert received.count(b"HTTP/1.1 ") <= MAX_PIPELINED + 1
+
+
+def test_whole_heads_between_two_cuts_are_not_counted_to_the_next(receiver: Stack) -> None:
+    long = b"x" * (MAX_HEAD_BYTES + 1)
+    with closing(connect(receiver)) as connection:
+        whole = head(f"Content-Length: {len(long)}", body=long)
+        connection.sendall(whole[:40])
+        connection.sendall(whole[40:] + long + whole[:40])
+        assert statuses(connection, 1) == [200]
+        connection.sendall(whole[40:] + long)
+        assert statuses(connection, 1) == [200]
 
 
 def test_a_long_body_before_the_next_head_is_not_counted_to_it(receiver: Stack) -> None:
