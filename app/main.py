@@ -36,7 +36,7 @@ class _Application(FastAPI):
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
-    """The receiver, as an ASGI application: `uvicorn --factory app.main:create_app`.
+    """The receiver, as an ASGI application. `jobhook serve` runs it, with the limits of `app/protocol.py`.
 
     Raises:
         ConfigError: the settings, or the Redis they name, cannot be used.

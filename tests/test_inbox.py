@@ -169,6 +169,24 @@ def test_what_waits_in_line_is_not_taken_for_lost(inbox: Inbox, accept: Callable
     assert inbox.redis.llen(LIST) == 20
 
 
+def test_what_waits_behind_a_backlog_from_before_the_clock_was_set_back_is_not_lost(
+    inbox: Inbox, accept: Callable[..., str]
+) -> None:
+    backlog, later = [accept(b"%d" % n) for n in range(3)], accept(b"later")
+    inbox.redis.zadd("jobhook:queued", dict.fromkeys(backlog, 10**14))
+    age(inbox, "queued", later)
+    assert sweep(inbox)[2] == 0
+    assert [take(inbox, f"w{n}").id for n in range(4)] == [*backlog, later]
+
+
+def test_an_index_deleted_by_hand_takes_no_event_with_it(inbox: Inbox, accept: Callable[..., str]) -> None:
+    """P2: what is in line is not dropped for that."""
+    ids = [accept(b"%d" % n) for n in range(3)]
+    inbox.redis.delete("jobhook:queued")
+    assert sweep(inbox)[2] == 0
+    assert [take(inbox, f"w{n}").id for n in range(3)] == ids
+
+
 def test_an_emptied_list_is_filled_again_in_bounded_portions(redis: "Redis", inbox: Inbox, settings: Settings) -> None:
     """P2."""
     number = SWEEP_MOST + 5

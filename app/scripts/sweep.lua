@@ -41,9 +41,14 @@ local horizon = NOW - patience
 for _ = 1, most do
   local head = redis.call('LINDEX', LIST, 0)
   if not head then break end
-  local queued_at = redis.call('ZSCORE', P .. 'queued', head)
+  local queued_at = tonumber(redis.call('ZSCORE', P .. 'queued', head))
+  if not queued_at and redis.call('HGET', event_key(head), 'state') == 'queued' then
+    redis.call('ZADD', P .. 'queued', NOW, head)  -- its index was deleted by hand
+    queued_at = NOW
+  end
   if queued_at then
-    horizon = math.min(horizon, tonumber(queued_at) - 1)
+    -- A head from the future was queued before the clock was set back: the order tells nothing until it is through.
+    horizon = queued_at > NOW and 0 or math.min(horizon, queued_at - 1)
     break
   end
   redis.call('LPOP', LIST)  -- an instruction whose event needs nothing any more

@@ -86,7 +86,11 @@ def flawed(flaw: Flaw, sound: dict[str, str]) -> dict[str, str]:
 
 
 def run(folder: Path, tests: Iterable[str]) -> str | None:
-    """The first test of these files that fails; None if all pass."""
+    """The first test of these files that fails; None if all pass.
+
+    Raises:
+        RuntimeError: they could not be run, which proves nothing.
+    """
     files = [f"tests/test_{name}.py" for name in tests]
     command = [sys.executable, "-m", "pytest", *OPTIONS, *files]
     environment = os.environ | {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
@@ -99,7 +103,9 @@ def run(folder: Path, tests: Iterable[str]) -> str | None:
     if done.returncode == 0:
         return None
     failed = re.search(r"^(?:FAILED|ERROR) tests/(.+?)(?: - |$)", done.stdout, re.MULTILINE)
-    return failed[1] if failed else (done.stdout + done.stderr)[-500:]
+    if failed is None:
+        raise RuntimeError(f"pytest itself has failed: {(done.stdout + done.stderr)[-500:]}")
+    return failed[1]
 
 
 if __name__ == "__main__":
