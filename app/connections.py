@@ -12,7 +12,7 @@ and the others are asked.
 import re
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote
 
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
@@ -36,12 +36,17 @@ SCHEMES = ("redis://", "rediss://", "unix://", *SENTINEL_SCHEMES)
 SENTINEL_PORT = 26379
 LARGEST_PORT = 65535
 
+# Not urllib's: since a security fix it refuses brackets after the first host.
+_URL = re.compile(
+    r"(?P<scheme>rediss?)\+sentinel://(?:(?P<credentials>[^/?#]*)@)?(?P<nodes>[^/?#@]*)(?P<path>[^?#]*)(?:\?(?P<query>[^#]*))?"
+)
 _NODE = re.compile(r"(\[[0-9a-fA-F:.]+\]|[\w.-]+)(?::(\d{1,5}))?", re.ASCII)
 _SERVICE_AND_DB = re.compile(r"/([\w.-]+)(?:/(\d{1,5}))?", re.ASCII)
 _SENTINEL_OPTIONS = {"sentinel_username": "username", "sentinel_password": "password"}
 _TLS_OPTIONS = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname")
 _SWITCHES = {"ssl_check_hostname": {"true": True, "false": False}}
 _UNREADABLE = "cannot be read: a password with / or @ in it has to be percent-encoded"
+_UNREADABLE_SENTINELS = _UNREADABLE + "; sentinels are written host:port, separated by commas"
 
 
 @dataclass(frozen=True)
@@ -83,20 +88,21 @@ def read_sentinel_url(url: str) -> Sentinels:
     Raises:
         ValueError: it is none; the message says why, and quotes no password.
     """
+    parts = _URL.fullmatch(url)
+    if parts is None:
+        raise ValueError(_UNREADABLE_SENTINELS)
     try:
-        parts = urlsplit(url)
-        options = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
+        options = parse_qsl(parts["query"] or "", keep_blank_values=True, strict_parsing=bool(parts["query"]))
     except ValueError:
         raise ValueError(_UNREADABLE) from None
-    credentials, _, nodes = parts.netloc.rpartition("@")
-    found = [_NODE.fullmatch(node) for node in nodes.split(",")]
-    path = _SERVICE_AND_DB.fullmatch(parts.path)
-    if not all(node and int(node[2] or SENTINEL_PORT) <= LARGEST_PORT for node in found) or parts.fragment:
-        raise ValueError(_UNREADABLE + "; sentinels are written host:port, separated by commas")
+    found = [_NODE.fullmatch(node) for node in parts["nodes"].split(",")]
+    path = _SERVICE_AND_DB.fullmatch(parts["path"])
+    if not all(node and int(node[2] or SENTINEL_PORT) <= LARGEST_PORT for node in found):
+        raise ValueError(_UNREADABLE_SENTINELS)
     if path is None:
         raise ValueError("must name the service after the sentinels: redis+sentinel://host1,host2,host3/mymaster")
-    asked, tls = _read_options(options, tls=parts.scheme.startswith("rediss"))
-    user, _, password = credentials.partition(":")
+    asked, tls = _read_options(options, tls=parts["scheme"] == "rediss")
+    user, _, password = (parts["credentials"] or "").partition(":")
     server = {"username": unquote(user), "password": unquote(password), "db": int(path[2] or 0)}
     return Sentinels(
         nodes=tuple((node[1].strip("[]"), int(node[2] or SENTINEL_PORT)) for node in found if node),
