@@ -27,6 +27,7 @@ from app.signature import sign
 from tests.benchmarks import load
 from tests.benchmarks.processes import (
     KEY,
+    PYTHON_M,
     ROOT,
     cpu_seconds,
     environment,
@@ -111,7 +112,7 @@ def main() -> None:
     pin_to_other_core()
     number = min(options.connections, hard - SPARE_FILES)
     with tempfile.TemporaryDirectory() as folder, EmbeddedServer(Path(folder), *DURABLE) as server:
-        with serving(["app", "serve"], environment(server.url)) as (pid, port):
+        with serving((*PYTHON_M, "app", "serve"), environment(server.url)) as (pid, port):
             _print_costs(pid, port)
         _print_holding(server.url, number)
 
@@ -153,7 +154,7 @@ def _print_holding(redis_url: str, number: int) -> None:
     _say("", f"| {number:,} connections with | RSS grown by, KiB each | longest held, s | good answered | p99, ms |")
     _say("|---|---|---|---|---|")
     for kind in HALVES:
-        with serving(["app", "serve"], environment(redis_url)) as (pid, port):
+        with serving((*PYTHON_M, "app", "serve"), environment(redis_url)) as (pid, port):
             _print_held("none of them", 0.0, 0.0, _good(port))
             memory = rss_bytes(pid)
             with _holding(kind, port, number) as holding, _sampled(pid) as samples:

@@ -11,6 +11,7 @@ from pathlib import Path
 import orjson
 from rich.console import Console
 
+from app.cli.output import print_table
 from tests.chaos.evidence import life
 from tests.chaos.failover import FailoverWorld
 from tests.chaos.fault import Fault
@@ -50,7 +51,7 @@ def main() -> int:
     elif options.markdown:
         sys.stdout.write(markdown(lines) + "\n")
     else:
-        Console().print(table(lines))
+        print_table(table(lines))
     return 1 if any(outcome.violations for _, outcome in stages) else 0
 
 
