@@ -9,14 +9,17 @@ from fastapi import FastAPI, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app import __version__, logs
-from app.config import Settings, load_settings
-from app.health import check, refuse_to_start
-from app.inbox import Inbox, connect
-from app.intake import Intake
-from app.metrics import CONTENT_TYPE, Metrics
-from app.openapi import describe_webhook
-from app.receiver import PATH, Receiver
+from app import __version__
+from app.config.settings import Settings
+from app.config.sources import load_settings
+from app.inbox.inbox import Inbox, connect
+from app.ops import logs
+from app.ops.health import check, refuse_to_start
+from app.ops.metrics import CONTENT_TYPE, Metrics
+from app.receiver.endpoint import PATH, Receiver
+from app.receiver.intake import Intake
+from app.receiver.openapi import describe_webhook
+from app.receiver.refusals import REFUSALS
 
 
 class _Application(FastAPI):
@@ -36,7 +39,7 @@ class _Application(FastAPI):
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
-    """The receiver, as an ASGI application. `jobhook serve` runs it, with the limits of `app/protocol.py`.
+    """The receiver, as an ASGI application. `jobhook serve` runs it, with the limits of `app/receiver/http.py`.
 
     Raises:
         ConfigError: the settings, or the Redis they name, cannot be used.
@@ -47,7 +50,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     refuse_to_start(settings, redis)
     inbox = Inbox(redis, settings)
     intake = Intake(settings)
-    metrics = Metrics(inbox.stats)
+    metrics = Metrics(inbox.stats, [refusal.slug for refusal in REFUSALS])
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

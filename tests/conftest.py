@@ -3,7 +3,7 @@
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,10 @@ import pytest
 import structlog
 from redis import Redis
 
-from app.config import Settings
-from app.embedded import DURABLE, EmbeddedServer
-from app.inbox import Inbox, connect
-from tests.support.stack import Stack, make_settings
-
-MakeStack = Callable[..., Stack]
+from app.cli.embedded import DURABLE, EmbeddedServer
+from app.config.settings import Settings
+from app.inbox.inbox import Inbox, connect
+from tests.support.stack import MakeStack, Stack, make_settings
 
 # The machine may be busy; nothing is measured by how long an example takes.
 hypothesis.settings.register_profile("jobhook", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
@@ -52,7 +50,7 @@ def redis_7_0(monkeypatch: pytest.MonkeyPatch) -> None:
     version = subprocess.run([binary, "--version"], capture_output=True, text=True, check=True).stdout
     if " v=7.0." not in version:
         pytest.skip(f"the redis-server installed is not of version 7.0: {version}")
-    monkeypatch.setattr("app.embedded._binary", lambda: Path(binary))
+    monkeypatch.setattr("app.cli.embedded._binary", lambda: Path(binary))
 
 
 @pytest.fixture(autouse=True)

@@ -21,9 +21,9 @@ from time import monotonic
 
 import uvloop
 
-from app.embedded import DURABLE, EmbeddedServer
-from app.receiver import PATH
-from app.signature import sign
+from app.cli.embedded import DURABLE, EmbeddedServer
+from app.delivery.signature import sign
+from app.receiver.endpoint import PATH
 from tests.benchmarks import load
 from tests.benchmarks.processes import (
     KEY,

@@ -3,7 +3,7 @@
 import sys
 
 from app.errors import ConfigError
-from workers.main import main
+from workers.supervisor import main
 
 if __name__ == "__main__":
     try:

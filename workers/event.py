@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 import orjson
 
 from app.errors import JobhookError
-from app.inbox import Inbox, Record
+from app.inbox.inbox import Inbox
+from app.inbox.record import Record
 from workers.retry import Permanent
 from workers.steps import Step, running
 

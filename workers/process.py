@@ -1,252 +1,32 @@
-"""One event: run its handlers and say how the attempt ended."""
+"""The function that an event's RQ job names: for stock RQ workers. Jobhook's own take a shorter way.
 
-import asyncio
-import inspect
-import logging
+The name `workers.process.process` is stored in Redis with every job, and other versions of Jobhook call it
+by that name: it stays where it is.
+"""
+
 import os
-import signal
 import socket
-import traceback
-from collections.abc import Awaitable, Iterator
-from contextlib import contextmanager
-from contextvars import copy_context
 from functools import cache
-from time import monotonic
-from types import FrameType
-from typing import Any, cast
+from typing import cast
 
-import orjson
-import structlog
-from redis.exceptions import ConnectionError, RedisError, TimeoutError  # noqa: A004
 from rq.job import Job, get_current_job
 
-from app.config import load_settings
-from app.errors import describe
-from app.inbox import Ended, Inbox, Record, connect
-from workers.event import Event, LeaseLost
-from workers.jobsiteon import AsyncJobsiteOn, JobsiteOn
-from workers.registry import Handler, Registry, load
-from workers.resources import Resources
-from workers.retry import RetryAfter, Verdict, judge
-from workers.steps import Step, running
-
-INSIST_SECONDS = 1.0
-"""How often the timeout strikes again, should a handler swallow even that."""
-MAX_MESSAGE = 1000
-MAX_TRACEBACK = 8000
-"""Characters kept of an error; of a traceback the end, where the cause is."""
-
-log = structlog.stdlib.get_logger(__name__)
-
-
-class HandlerTimeout(BaseException):
-    """The time is up. Not an `Exception`, so that a handler's `except Exception` does not swallow it."""
-
-
-class NotBegun(RetryAfter):
-    """No handler has run, because Redis went away or the lease ran out before: no attempt is used up."""
-
-    counts = False
-
-    def __init__(self, cause: Exception) -> None:
-        super().__init__(0)
-        self.__cause__ = cause
-
-
-class Processor:
-    """Runs handlers, one event at a time. For the main thread of a process: timeouts are signals."""
-
-    def __init__(self, inbox: Inbox, registry: Registry) -> None:
-        self._inbox = inbox
-        self._registry = registry
-        self._timeout = inbox.settings.handler_timeout
-        self._max_attempts = inbox.settings.max_attempts
-        self._resources = Resources(inbox)
-        # Only then is there a cache to keep true.
-        self._uses_api = any(need in {JobsiteOn, AsyncJobsiteOn} for h in registry.handlers for need in h.needs)
-        self._runner: asyncio.Runner | None = None
-
-    def process(self, record: Record) -> Ended | None:
-        """Runs what is left to run of an event's handlers. Never raises what a handler raised.
-
-        None if the event has to wait for its turn: it is given back already.
-        """
-        handlers = self._registry.matching(record.type)
-        begun = monotonic()
-        errors: list[BaseException]
-        try:
-            if not self._take_turn(record, handlers):
-                return None
-            with _time_limit(self._timeout):
-                errors = self._run(record, handlers)
-        except HandlerTimeout as timeout:
-            self._inbox.redis.connection_pool.disconnect()  # it may have struck between a command and its reply
-            errors = [timeout]
-        except (ConnectionError, TimeoutError) as error:
-            errors = [NotBegun(error)]
-        except RedisError as error:
-            errors = [error]
-        verdict = judge(errors, record.attempt, self._max_attempts)
-        elapsed = monotonic() - begun
-        _log(record, verdict, elapsed, len(handlers))
-        return Ended(
-            id=record.id,
-            token=record.token,
-            outcome=verdict.outcome,
-            attempt=_history(record, verdict, elapsed, len(handlers)),
-            delay=verdict.delay,
-            unhandled=not handlers,
-            uncounted=verdict.uncounted,
-            resource=(record.resource or "") if record.occurred_at else "",
-            occurred_at=record.occurred_at or 0.0,
-        )
-
-    def close(self) -> None:
-        """Ends the event loop of async handlers, if there was any."""
-        if self._runner:
-            self._runner.close()
-            self._runner = None
-
-    def _take_turn(self, record: Record, handlers: list[Handler]) -> bool:
-        if not record.resource or not any(handler.one_at_a_time for handler in handlers):
-            return True
-        if self._inbox.take_turn(record.id, record.token, record.resource):
-            return True
-        log.debug("waits for its turn", id=record.id, type=record.type)
-        return False
-
-    def _run(self, record: Record, handlers: list[Handler]) -> list[BaseException]:
-        """The errors, after every handler has had its turn."""
-        # Whoever stood still since taking the event may be overtaken before the timeout, which counts from here.
-        if monotonic() + self._timeout > record.leased_until:
-            return [NotBegun(LeaseLost(f"Too little was left of the lease of event {record.id} to begin it."))]
-        try:
-            if self._uses_api:
-                self._resources.forget(record)
-            return self._run_each(record, handlers)
-        except HandlerTimeout:
-            raise
-        except Exception as error:  # noqa: BLE001 - our own trouble, as with Redis, is one more reason to retry
-            return [error]
-
-    def _run_each(self, record: Record, handlers: list[Handler]) -> list[BaseException]:
-        finished = {name for name, _ in record.steps}
-        left = [handler for handler in handlers if _step(handler) not in finished]
-        errors: list[BaseException] = []
-        for handler in left:
-            try:
-                self._call(handler, Event(record, self._inbox, handler.name))
-            except HandlerTimeout:
-                raise
-            except LeaseLost as lost:
-                return [lost]  # the others are the new owner's to run
-            except BaseException as error:  # noqa: BLE001 - a handler's sys.exit() is its failure, not ours
-                errors.append(error)
-            else:
-                # The last one's success is recorded with the end of the attempt.
-                if (handler is not left[-1] or errors) and not self._inbox.record_step(
-                    record.id, record.token, _step(handler), b"null"
-                ):
-                    return [LeaseLost(f"Another worker has event {record.id} by now.")]
-        return errors
-
-    def _call(self, handler: Handler, event: Event) -> None:
-        needs = [self._resources(need) for need in handler.needs]
-        with running(Step(event.id, _step(handler))):
-            result = handler.function(event, *needs)
-            if not inspect.isawaitable(result):
-                return
-            self._runner = self._runner or asyncio.Runner()
-            try:
-                self._runner.run(_wait_for(result), context=copy_context())
-            except HandlerTimeout:
-                self._runner = None  # its loop was interrupted anywhere: not to be used again
-                raise
-
-
-_LEVELS = {"done": logging.INFO, "retry": logging.WARNING, "dead": logging.ERROR}
-
-
-def _log(record: Record, verdict: Verdict, elapsed: float, handlers: int) -> None:
-    more: dict[str, Any] = describe(verdict.error) if verdict.error else {}
-    if verdict.outcome == "retry":
-        more["retry_in_s"] = round(verdict.delay, 1)
-    log.log(
-        _LEVELS[verdict.outcome],
-        "attempt",
-        outcome=verdict.outcome,
-        id=record.id,
-        type=record.type,
-        attempt=record.attempt,
-        handlers=handlers,
-        ms=round(elapsed * 1000, 1),
-        **more,
-    )
+from app.config.sources import load_settings
+from app.inbox.inbox import Inbox, connect
+from workers.loading import load
+from workers.processor import Processor
 
 
 def process() -> None:
-    """The function of an event's RQ job: for stock RQ workers. Jobhook's own takes a shorter way."""
+    """Processes the event of the current RQ job."""
     id = cast(Job, get_current_job()).id
     processor = _processor()
-    turn = processor._inbox.turn(f"{socket.gethostname()}-{os.getpid()}", want=id)
-    if turn.taken and (ended := processor.process(turn.taken)):
-        processor._inbox.turn("", ended, want="")
+    assignment = processor._inbox.work(f"{socket.gethostname()}-{os.getpid()}", want=id)
+    if assignment.taken and (ended := processor.process(assignment.taken)):
+        processor._inbox.work("", ended, want="")
 
 
 @cache
 def _processor() -> Processor:
     settings = load_settings()
     return Processor(Inbox(connect(settings), settings), load(settings))
-
-
-async def _wait_for(awaitable: Awaitable[None]) -> None:
-    await awaitable
-
-
-def _step(handler: Handler) -> str:
-    return f"handler {handler.name}"
-
-
-def _history(record: Record, verdict: Verdict, elapsed: float, handlers: int) -> bytes:
-    started = round((record.started or 0) * 1000)
-    entry: dict[str, Any] = {
-        "attempt": record.attempt,
-        "started": started,
-        "ended": started + round(elapsed * 1000),
-        "worker": record.worker,
-        "outcome": verdict.outcome,
-        "handlers": handlers,
-    }
-    if (error := verdict.error) is not None:
-        lines = "".join(traceback.format_exception(error))
-        entry["error"] = {
-            "type": f"{type(error).__module__}.{type(error).__qualname__}",
-            "message": _text(_message(error)[:MAX_MESSAGE]),
-            "traceback": _text(lines[-MAX_TRACEBACK:]),
-        }
-    return orjson.dumps(entry)
-
-
-def _message(error: BaseException) -> str:
-    try:
-        return str(error)
-    except Exception:  # noqa: BLE001 - even that a handler's exception may get wrong
-        return "(its message cannot be shown)"
-
-
-def _text(text: str) -> str:
-    return text.encode("utf-8", "replace").decode()  # lone surrogates are not JSON
-
-
-@contextmanager
-def _time_limit(seconds: float) -> Iterator[None]:
-    def strike(_: int, __: FrameType | None) -> None:
-        raise HandlerTimeout(f"The handlers took longer than {seconds:g} s.")
-
-    previous = signal.signal(signal.SIGALRM, strike)
-    signal.setitimer(signal.ITIMER_REAL, seconds, INSIST_SECONDS)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, previous)

@@ -1,15 +1,12 @@
 """Which handlers want which events: a decorator, a look-up, nothing more."""
 
-import importlib
 import inspect
-import pkgutil
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from fnmatch import translate
 from typing import Literal, TypeVar
 
-from app.config import Settings
 from app.errors import ConfigError
 
 Function = Callable[..., None] | Callable[..., Awaitable[None]]
@@ -83,24 +80,3 @@ class Registry:
 
 registry = Registry()
 on = registry.on
-
-
-def load(settings: Settings) -> Registry:
-    """Imports the modules with handlers (of a package, all that it holds), adds what forwards events,
-    and returns the registry they filled.
-
-    Raises:
-        ConfigError: a module cannot be imported, or a destination cannot be used.
-    """
-    for name in settings.handlers:
-        try:
-            module = importlib.import_module(name)
-            for info in pkgutil.walk_packages(getattr(module, "__path__", []), f"{name}."):
-                importlib.import_module(info.name)
-        except Exception as error:
-            raise ConfigError(f"JOBHOOK_HANDLERS: {name} cannot be imported: {error!r}") from error
-    if settings.forward_urls:
-        from workers import forward  # noqa: PLC0415 - only those who forward pay for it
-
-        forward.register(registry, settings)
-    return registry

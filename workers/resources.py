@@ -4,7 +4,8 @@ from collections.abc import Callable
 from typing import Any
 
 from app.errors import ConfigError
-from app.inbox import Inbox, Record
+from app.inbox.inbox import Inbox
+from app.inbox.record import Record
 from workers.jobsiteon import AsyncJobsiteOn, JobsiteOn
 
 

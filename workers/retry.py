@@ -19,7 +19,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from app.inbox import Outcome
+from app.inbox.record import Outcome
 
 FIRST_WAIT_SECONDS = 5.0
 FACTOR = 3

@@ -25,11 +25,13 @@ from rq import Queue, SimpleWorker
 from rq.serializers import JSONSerializer
 from rq.worker import WorkerStatus
 
-from app.config import Settings, load_settings
+from app.config.settings import Settings
+from app.config.sources import load_settings
 from app.errors import describe
-from app.inbox import LEASE_MARGIN_SECONDS, Ended, Inbox, Turn
-from workers.process import Processor
-from workers.registry import load
+from app.inbox.inbox import LEASE_MARGIN_SECONDS, Inbox
+from app.inbox.record import Assignment, Ended
+from workers.loading import load
+from workers.processor import Processor
 
 WORKER_TTL_SECONDS = 20
 """RQ waits 15 s less than this for a job: how soon an idle worker notices that its supervisor is gone."""
@@ -45,7 +47,7 @@ log = structlog.stdlib.get_logger(__name__)
 NOT_READY = -1.0
 
 
-class Deadline(Protocol):
+class KillTime(Protocol):
     """A number shared with the supervisor: when to kill this worker, by the monotonic clock.
 
     0 for never, `NOT_READY` until it is ready to work.
@@ -66,7 +68,7 @@ class JobhookWorker(SimpleWorker):
         self,
         *args: Any,
         settings: Settings | None = None,
-        deadline: Deadline | None = None,
+        deadline: KillTime | None = None,
         supervisor: int | None = None,
         **kwargs: Any,
     ) -> None:
@@ -74,7 +76,7 @@ class JobhookWorker(SimpleWorker):
         kwargs["serializer"] = JSONSerializer
         super().__init__(*args, **kwargs)
         self._inbox = Inbox(self.connection, settings or load_settings())
-        self._deadline: Deadline = RawValue("d", 0.0) if deadline is None else deadline  # it is falsy
+        self._deadline: KillTime = RawValue("d", 0.0) if deadline is None else deadline  # it is falsy
         # Told by the supervisor itself: asked here, it may have gone already, and would never be missed.
         self._supervisor = os.getppid() if supervisor is None else supervisor
         self._ended: Ended | None = None
@@ -94,14 +96,14 @@ class JobhookWorker(SimpleWorker):
         while not self._should_stop():
             # Before asking: a SIGTERM must from now on wait for the event that may be on its way.
             self._state = WorkerStatus.BUSY.value
-            turn = self._turn()
-            if turn.taken:
-                return turn.taken, self.queues[0]
+            assignment = self._work()
+            if assignment.taken:
+                return assignment.taken, self.queues[0]
             self._state = WorkerStatus.IDLE.value
             idle_for = monotonic() - idle_since
             if timeout is None or self._should_stop() or (max_idle_time is not None and idle_for >= max_idle_time):
                 return None
-            if turn.suspended:
+            if assignment.suspended:
                 super().check_for_suspension(burst=False)
             else:
                 self._wait(timeout if max_idle_time is None else max(1, min(timeout, max_idle_time)))
@@ -110,7 +112,7 @@ class JobhookWorker(SimpleWorker):
     def execute_job(self, job: Any, queue: Queue) -> None:
         """Processes an event, which stands in RQ's loop where a job would.
 
-        Its end is recorded with the next turn, or now if there is none.
+        Its end is recorded with the next assignment, or now if there is none.
         """
         self._deadline.value = monotonic() + self._inbox.settings.handler_timeout + LEASE_MARGIN_SECONDS / 2
         self._ended = self._processor.process(job)
@@ -120,7 +122,7 @@ class JobhookWorker(SimpleWorker):
         elif self._ended:
             self.failed_job_count += 1
         if self._should_stop():
-            self._turn(want="")
+            self._work(want="")
 
     def check_for_suspension(self, burst: bool) -> None:
         """Nothing: taking an event tells whether workers are suspended, at no extra cost."""
@@ -140,7 +142,7 @@ class JobhookWorker(SimpleWorker):
                     beat.hset(self.key, "failed_job_count", self.failed_job_count)
                     super().heartbeat(ttl, beat)
                     beat.execute()
-            except RedisError as error:  # monitoring only; the next turn deals with the connection
+            except RedisError as error:  # monitoring only; the next assignment deals with the connection
                 log.debug("no heartbeat", **describe(error))
 
     @property
@@ -162,7 +164,7 @@ class JobhookWorker(SimpleWorker):
     def teardown(self) -> None:
         """Records what is still in hand, then takes leave of RQ."""
         if self._ended:
-            self._turn(want="")
+            self._work(want="")
         self._processor.close()
         super().teardown()  # type: ignore[no-untyped-call]
 
@@ -172,17 +174,17 @@ class JobhookWorker(SimpleWorker):
     def _should_stop(self) -> bool:
         return self._stop_requested or os.getppid() != self._supervisor
 
-    def _turn(self, want: str = "next") -> Turn:
+    def _work(self, want: str = "next") -> Assignment:
         while True:
             try:
-                turn = self._inbox.turn(self.name, self._ended, want)
+                assignment = self._inbox.work(self.name, self._ended, want)
             except RedisError as error:
                 log.warning("redis does not answer", worker=self.name, **describe(error))
                 self._recover()
                 want = "" if self._should_stop() else want
                 continue
-            self._settle(turn)
-            return turn
+            self._settle(assignment)
+            return assignment
 
     def _recover(self) -> None:
         """Once Redis answers again: records the end in hand, and gives back what was taken unknowingly."""
@@ -190,15 +192,15 @@ class JobhookWorker(SimpleWorker):
             time.sleep(RECONNECT_SECONDS)
             self.connection.connection_pool.disconnect()  # a demoted server keeps its clients
             try:
-                self._settle(self._inbox.turn(self.name, self._ended, want=""))
+                self._settle(self._inbox.work(self.name, self._ended, want=""))
                 self._inbox.release(self.name, "The worker lost its connection to Redis.", counts=False)
             except RedisError as error:
                 log.debug("redis does not answer", worker=self.name, **describe(error))
             else:
                 return
 
-    def _settle(self, turn: Turn) -> None:
-        if turn.recorded is False and self._ended:
+    def _settle(self, assignment: Assignment) -> None:
+        if assignment.recorded is False and self._ended:
             log.error("attempt not recorded: its lease was lost", id=self._ended.id, worker=self.name)
         self._ended = None
 

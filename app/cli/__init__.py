@@ -11,7 +11,7 @@ from app import __version__
 from app.cli import doctor, inspect, run, send
 from app.cli.dev import dev, local_env_file
 from app.cli.output import fail, program
-from app.config import ENV_FILE, configured_names
+from app.config.sources import ENV_FILE, configured_names
 from app.errors import ConfigError, JobhookError
 
 EXIT_FAILURE, EXIT_CONFIG = 1, 2

@@ -16,16 +16,18 @@ from typing import TYPE_CHECKING, Annotated, Self
 import httpx
 import typer
 
+from app.cli.embedded import DURABLE, HOST, EmbeddedServer, free_port
 from app.cli.inspect import life
 from app.cli.output import console, program
 from app.cli.run import refuse_used_port
 from app.cli.send import deliver, local_url, summary
-from app.config import Settings, configured_names, configured_values, load_settings
-from app.embedded import DURABLE, HOST, EmbeddedServer, free_port
+from app.config.settings import Settings
+from app.config.sources import configured_names, configured_values, load_settings
+from app.delivery.samples import sample
 from app.errors import ConfigError
-from app.inbox import Inbox, Record, connect
-from app.receiver import PATH
-from app.samples import sample
+from app.inbox.inbox import Inbox, connect
+from app.inbox.record import Record
+from app.receiver.endpoint import PATH
 
 if TYPE_CHECKING:
     from watchfiles.main import FileChange
@@ -37,7 +39,7 @@ _CHECK_SECONDS = 0.5
 _WATCH_MS = 500
 DEFAULT_DATA = Path(".data")
 ENV_FILE_NAME = "dev.env"
-_SIMULATOR = "tests.jobsiteon"
+_SIMULATOR = "app.simulator"
 _EXAMPLE = "workers/handlers/example.py"
 _ENDED = "A process ended: see above."
 

@@ -7,10 +7,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from app.cli.output import LEVEL_STYLES, print_json, print_table
-from app.config import Settings, load_settings, settings_rows, settings_table
+from app.config.settings import Settings
+from app.config.sources import load_settings, settings_rows, settings_table
 from app.errors import ConfigError
-from app.health import Check, check
-from app.inbox import connect
+from app.inbox.inbox import connect
+from app.ops.health import Check, check
 
 
 def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:

@@ -25,9 +25,10 @@ from app.cli.output import (
     print_table,
     program,
 )
-from app.config import load_settings
+from app.config.sources import load_settings
 from app.errors import EventNotFound
-from app.inbox import PREFIX, STATES, Inbox, Record, State, connect
+from app.inbox.inbox import PREFIX, Inbox, connect
+from app.inbox.record import STATES, Record, State
 from app.units import parse_duration
 
 SCAN_LIMIT = 20_000

@@ -12,12 +12,13 @@ from typing import Annotated
 import typer
 import uvicorn
 
-from app import logs
-from app.config import MULTIPROCESS_DIR, load_settings
+from app.config.settings import MULTIPROCESS_DIR
+from app.config.sources import load_settings
 from app.errors import ConfigError
-from app.health import refuse_to_start
-from app.inbox import connect
-from app.protocol import Protocol
+from app.inbox.inbox import connect
+from app.ops import logs
+from app.ops.health import refuse_to_start
+from app.receiver.http import WebhookProtocol
 
 KEEP_ALIVE_SECONDS = 75
 """Longer than the 60 s of common load balancers, so that they close idle connections, not the receiver."""
@@ -44,13 +45,13 @@ def serve(
         uvicorn.run(
             "app.main:create_app",
             factory=True,
-            http=Protocol,
+            http=WebhookProtocol,
             host=host,
             port=port,
             workers=processes,
             log_config=None,
             access_log=False,  # there is a line of ours for each delivery
-            proxy_headers=False,  # app/guards.py decides whom to believe
+            proxy_headers=False,  # app/receiver/guards.py decides whom to believe
             server_header=False,
             ws="none",
             timeout_keep_alive=KEEP_ALIVE_SECONDS,

@@ -9,10 +9,11 @@ import httpx
 import typer
 
 from app.cli.output import SHORT_ID_LENGTH, console, fail, plain, print_json, program
-from app.config import Settings, load_settings
-from app.receiver import PATH
-from app.samples import DEFAULT_TYPE, sample
-from app.signature import HEADER, sign
+from app.config.settings import Settings
+from app.config.sources import load_settings
+from app.delivery.samples import DEFAULT_TYPE, sample
+from app.delivery.signature import HEADER, sign
+from app.receiver.endpoint import PATH
 
 SENDER_TIMEOUT_SECONDS = 5.0
 """How long JobsiteOn waits for its 200."""

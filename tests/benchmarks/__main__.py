@@ -11,7 +11,7 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import track
 
-from app.embedded import DURABLE, EmbeddedServer
+from app.cli.embedded import DURABLE, EmbeddedServer
 from tests.benchmarks import accepting, rivals, storing, working
 from tests.benchmarks.accepting import Accepted
 from tests.benchmarks.chart import bars

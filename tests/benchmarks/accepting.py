@@ -6,7 +6,7 @@ from statistics import quantiles
 
 from redis import Redis
 
-from app.embedded import EmbeddedServer
+from app.cli.embedded import EmbeddedServer
 from tests.benchmarks import load
 from tests.benchmarks.processes import KEY, PYTHON_M, cpu_seconds, environment, rss_bytes, serving
 from tests.benchmarks.rivals import FASTIFY

@@ -13,7 +13,7 @@ from rq import Queue
 from rq.exceptions import DuplicateJobError
 from starlette.types import Receive, Scope, Send
 
-from app.receiver import PATH
+from app.receiver.endpoint import PATH
 
 KEY = os.environ.get("JOBSITEON_API_KEY", "").encode()
 ONE_DAY = 86400

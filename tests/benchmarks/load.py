@@ -9,9 +9,9 @@ from typing import cast
 
 import uvloop
 
-from app.receiver import PATH
-from app.samples import sample
-from app.signature import sign
+from app.delivery.samples import sample
+from app.delivery.signature import sign
+from app.receiver.endpoint import PATH
 
 CONNECTIONS = 32
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import httpx
 
-from app.embedded import free_port
+from app.cli.embedded import free_port
 from tests.support import wait_until
 
 KEY = "key-of-the-benchmark-0123"

@@ -7,9 +7,10 @@ from time import perf_counter
 
 from redis import Redis
 
-from app.embedded import EmbeddedServer
-from app.inbox import Ended, Inbox
-from app.samples import sample
+from app.cli.embedded import EmbeddedServer
+from app.delivery.samples import sample
+from app.inbox.inbox import Inbox
+from app.inbox.record import Ended
 from tests.benchmarks.working import fill
 from tests.support import wait_until
 from tests.support.stack import make_settings
@@ -56,9 +57,9 @@ def _bytes_each(server: EmbeddedServer, redis: "Redis", inbox: Inbox) -> tuple[f
     """Of a marker, and of a finished event over its body: what is used once only these are left, over nothing."""
     nothing = _used(server, redis)
     fill(server, MARKED)
-    turn = inbox.turn("w")
-    while turn.taken:
-        turn = inbox.turn("w", Ended(turn.taken.id, turn.taken.token, "done", ATTEMPT))
+    assignment = inbox.work("w")
+    while assignment.taken:
+        assignment = inbox.work("w", Ended(assignment.taken.id, assignment.taken.token, "done", ATTEMPT))
     both = _used(server, redis) - nothing
     for key in redis.scan_iter("jobhook:event:*", count=1000):
         redis.delete(key)

@@ -10,11 +10,12 @@ from redis import Redis
 from rq import Queue
 from rq.serializers import JSONSerializer
 
-from app.embedded import EmbeddedServer
-from app.event import identify, read_envelope
-from app.inbox import Delivery, Inbox
-from app.intake import Intake
-from app.samples import sample
+from app.cli.embedded import EmbeddedServer
+from app.delivery.envelope import identify, read_envelope
+from app.delivery.samples import sample
+from app.inbox.inbox import Inbox
+from app.inbox.record import Delivery
+from app.receiver.intake import Intake
 from tests.benchmarks import load
 from tests.benchmarks.processes import KEY, PYTHON_M, cpu_seconds, descendants, environment, running, serving
 from tests.benchmarks.rivals import BULLMQ, CELERY, HOME, TASKIQ

@@ -7,7 +7,8 @@ from typing import Any
 from redis import Redis
 
 from app.errors import EventNotFound
-from app.inbox import Inbox, Record
+from app.inbox.inbox import Inbox
+from app.inbox.record import Record
 from tests.chaos.ledger import Ledger
 from tests.chaos.oracle import Evidence, Stored
 

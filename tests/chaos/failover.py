@@ -5,7 +5,7 @@ from time import monotonic
 
 from redis import Redis
 
-from app.embedded import EmbeddedServer
+from app.cli.embedded import EmbeddedServer
 from tests.chaos.ledger import Interruption
 from tests.chaos.world import World
 from tests.support import wait_until

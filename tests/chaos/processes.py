@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from time import monotonic
 
-from app.embedded import HOST
+from app.cli.embedded import HOST
 from tests.chaos.ledger import Interruption, Ledger
 
 RESTART_SECONDS = 0.1

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from app.embedded import HOST
+from app.cli.embedded import HOST
 from tests.chaos.wire import Recogniser
 
 CHUNK_BYTES = 65536

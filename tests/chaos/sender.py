@@ -12,10 +12,10 @@ from time import monotonic
 import httpx
 import orjson
 
-from app.signature import HEADER, sign
+from app.delivery.signature import HEADER, sign
+from app.simulator.sender import edited
 from tests.chaos.handlers import STEPS
 from tests.chaos.ledger import Delivery, Ledger
-from tests.jobsiteon.sender import edited
 
 PER_SECOND = 52
 TIMEOUT_SECONDS = 5.0

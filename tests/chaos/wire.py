@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 
-from app import scripts
+from app.inbox import scripts
 
 _TAKE_ARGUMENTS = 7
 """EVALSHA, digest, 0, worker, lease, retention, want; a call that ends an attempt has more."""

@@ -15,9 +15,9 @@ from typing import Any, Self, TypeVar
 import uvloop
 from redis import Redis
 
-from app.embedded import DURABLE, EmbeddedServer, free_port
-from app.inbox import LEASE_MARGIN_SECONDS, Inbox
-from app.receiver import PATH
+from app.cli.embedded import DURABLE, EmbeddedServer, free_port
+from app.inbox.inbox import LEASE_MARGIN_SECONDS, Inbox
+from app.receiver.endpoint import PATH
 from tests.chaos.ledger import EFFECTS_FILE, Ledger
 from tests.chaos.processes import Keeper, Service, below, kill, marked, owner
 from tests.chaos.proxy import Link, Proxy

@@ -85,13 +85,23 @@ def flawed(flaw: Flaw, sound: dict[str, str]) -> dict[str, str]:
     return texts
 
 
+def file_of(folder: Path, name: str) -> Path:
+    """Where the tests of that name are, in whatever room.
+
+    Raises:
+        ValueError: there are none, or several.
+    """
+    (file,) = folder.glob(f"tests/*/test_{name}.py")
+    return file
+
+
 def run(folder: Path, tests: Iterable[str]) -> str | None:
     """The first test of these files that fails; None if all pass.
 
     Raises:
         RuntimeError: they could not be run, which proves nothing.
     """
-    files = [f"tests/test_{name}.py" for name in tests]
+    files = [str(file_of(folder, name).relative_to(folder)) for name in tests]
     command = [sys.executable, "-m", "pytest", *OPTIONS, *files]
     environment = os.environ | {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
     try:

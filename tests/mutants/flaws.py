@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 
-ACCEPT, COMMON, SWEEP, WORK = (f"app/scripts/{name}.lua" for name in ("accept", "common", "sweep", "work"))
-STEP = "app/scripts/step.lua"
-GUARDS, INTAKE, RECEIVER, SIGNATURE = (f"app/{name}.py" for name in ("guards", "intake", "receiver", "signature"))
+ACCEPT, COMMON, SWEEP, WORK = (f"app/inbox/scripts/{name}.lua" for name in ("accept", "common", "sweep", "work"))
+STEP = "app/inbox/scripts/step.lua"
+GUARDS, INTAKE, ENDPOINT = (f"app/receiver/{name}.py" for name in ("guards", "intake", "endpoint"))
+SIGNATURE = "app/delivery/signature.py"
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ FLAWS = (
     flaw(
         "P1",
         "a replica that does not have it is good enough",
-        "app/durability.py",
+        "app/store/durability.py",
         "local >= LOCAL and replicas >= self.replicas",
         "local >= LOCAL",
         "durability",
@@ -77,7 +78,7 @@ FLAWS = (
     flaw(
         "P2",
         "a dead worker's event waits for its lease",
-        "workers/main.py",
+        "workers/supervisor.py",
         "            self._inbox.release(name, reason)\n",
         "",
         "end_to_end",
@@ -86,19 +87,19 @@ FLAWS = (
     flaw(
         "P2",
         "a handler can swallow its time-out",
-        "workers/process.py",
+        "workers/timelimit.py",
         "class HandlerTimeout(BaseException)",
         "class HandlerTimeout(Exception)",
-        "process",
+        "processor",
         "end_to_end",
     ),
     Flaw(
         "identified before it is verified",
         "P3",
         (
-            Edit(RECEIVER, "signer = self._verifier.verify(headers.all(signature.HEADER), body)", "signer = 0"),
+            Edit(ENDPOINT, "signer = self._verifier.verify(headers.all(signature.HEADER), body)", "signer = 0"),
             Edit(
-                RECEIVER,
+                ENDPOINT,
                 "        return receipt, envelope, client, len(body)",
                 "        self._verifier.verify(headers.all(signature.HEADER), body)\n"
                 "        return receipt, envelope, client, len(body)",
@@ -121,34 +122,34 @@ FLAWS = (
         "if len(values) != 1:",
         "if not values:",
         "signature",
-        "receiver",
+        "endpoint",
     ),
     flaw(
         "P3",
         "the body's limit is what it says of itself",
-        "app/body.py",
+        "app/receiver/body.py",
         "if size > self._limit:",
         "if False:",
         "body",
-        "receiver",
+        "endpoint",
     ),
     flaw("P3", "X-Forwarded-For believed of anybody", GUARDS, "if not self._is_proxy(peer):", "if False:", "guards"),
-    flaw("P3", "trailers taken for headers", "app/heads.py", "self.headers = []", "pass", "heads"),
+    flaw("P3", "trailers taken for headers", "app/receiver/http.py", "self.headers = []", "pass", "http"),
     flaw(
         "P3",
         "heads without bounds",
-        "app/heads.py",
+        "app/receiver/http.py",
         "if self._unfinished > MAX_HEAD_BYTES and",
         "if False and",
-        "heads",
+        "http",
     ),
     flaw(
         "P3",
         "no end to the wait for a head",
-        "app/heads.py",
+        "app/receiver/http.py",
         "self._timer = self._timer or self.loop.call_later(HEAD_SECONDS, self._give_up)",
         "pass",
-        "heads",
+        "http",
     ),
     Flaw(
         "looked up first, marked later",
@@ -181,10 +182,10 @@ FLAWS = (
     flaw(
         "P4",
         "an unsigned header identifies the event",
-        RECEIVER,
+        ENDPOINT,
         "identify(body, envelope.event_id)",
         'identify(body, headers.joined(b"idempotency-key").decode("latin-1") or envelope.event_id)',
-        "receiver",
+        "endpoint",
     ),
     flaw(
         "P4",
@@ -220,7 +221,7 @@ FLAWS = (
     flaw(
         "P6",
         "our own trouble is the sender's fault",
-        "app/errors.py",
+        "app/receiver/refusals.py",
         'status, slug, title = 503, "unavailable"',
         'status, slug, title = 400, "unavailable"',
         "errors",
@@ -228,10 +229,10 @@ FLAWS = (
     flaw(
         "P6",
         "a flaw of ours ends without an answer of ours",
-        RECEIVER,
+        ENDPOINT,
         'log.critical("unexpected error", **describe(error))',
         "raise",
-        "receiver",
+        "endpoint",
     ),
     flaw(
         "P6",
@@ -244,7 +245,7 @@ FLAWS = (
     flaw(
         "P7",
         "a payload in the log",
-        RECEIVER,
+        ENDPOINT,
         "        envelope = read_envelope(body)\n",
         "        envelope = read_envelope(body)\n        log.debug(body.decode('latin-1'))\n",
         "secrets",
@@ -261,9 +262,9 @@ FLAWS = (
     flaw(
         "P8",
         "refused because it is not JSON",
-        RECEIVER,
+        ENDPOINT,
         "        envelope = read_envelope(body)\n",
         "        envelope = read_envelope(body)\n        orjson.loads(body)\n",
-        "receiver",
+        "endpoint",
     ),
 )

@@ -11,7 +11,7 @@ from functools import cache
 
 from redis import Redis
 
-from app.connections import connect
+from app.store.connections import connect
 from workers import Permanent, RetryAfter, on
 from workers.event import Event
 

@@ -9,8 +9,8 @@ from typing import Any, Self
 from redis import Redis
 from redis.exceptions import RedisError
 
-from app import embedded
-from app.embedded import DURABLE, HOST, EmbeddedServer, free_port
+from app.cli import embedded
+from app.cli.embedded import DURABLE, HOST, EmbeddedServer, free_port
 from tests.support import wait_until
 from tests.support.stack import frozen
 

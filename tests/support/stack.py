@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -13,11 +13,12 @@ import httpx
 import orjson
 from redis import Redis
 
-from app.config import Settings
-from app.embedded import free_port
-from app.inbox import Inbox, Record, connect
-from app.receiver import PATH
-from app.signature import sign
+from app.cli.embedded import free_port
+from app.config.settings import Settings
+from app.delivery.signature import sign
+from app.inbox.inbox import Inbox, connect
+from app.inbox.record import Record
+from app.receiver.endpoint import PATH
 from tests.support import wait_until
 
 KEY = "key-of-the-tests-0123456789"
@@ -158,3 +159,6 @@ def frozen(pid: int) -> Iterator[None]:
         yield
     finally:
         os.kill(pid, signal.SIGCONT)
+
+
+MakeStack = Callable[..., Stack]

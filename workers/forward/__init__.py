@@ -8,20 +8,16 @@ A request carries the body as JobsiteOn signed it, to the byte, and is signed an
 Webhooks scheme. Requests can be repeated; the header `webhook-id` is the same for all of an event.
 """
 
-from typing import TYPE_CHECKING
-
 import httpx
 
-from app.config import Settings
+from app.config.settings import Settings
 from app.errors import ConfigError
-from app.inbox import connect
+from app.inbox.inbox import connect
 from workers.forward.circuit import Circuit
 from workers.forward.destination import read_pairs
 from workers.forward.handler import Forward
 from workers.forward.signer import HOW_TO_MAKE_ONE, Signer
-
-if TYPE_CHECKING:  # the registry calls `register`
-    from workers.registry import Registry
+from workers.registry import Registry
 
 TOTAL_SECONDS = 15.0
 """For a whole request: half of the default handler timeout."""
@@ -29,7 +25,7 @@ TOTAL_SECONDS = 15.0
 __all__ = ["register"]
 
 
-def register(registry: "Registry", settings: Settings) -> None:
+def register(registry: Registry, settings: Settings) -> None:
     """Registers a handler for each URL of the settings, in place of those registered before.
 
     Where several patterns of a URL match an event, it is sent there once.

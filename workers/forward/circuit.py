@@ -17,7 +17,7 @@ import structlog
 from redis import Redis
 from redis.exceptions import RedisError
 
-from app.inbox import PREFIX
+from app.inbox.inbox import PREFIX
 
 FAILURES = 5
 """In a row: some more than a restart of the destination causes with two workers."""

@@ -2,7 +2,7 @@
 
     JobhookError
     └── ForwardError
-        ├── Unreachable       no answer: not resolved, not connected, not in time, not HTTP
+        ├── DestinationUnreachable       no answer: not resolved, not connected, not in time, not HTTP
         ├── Rejected          an answer other than 2xx
         └── ForbiddenAddress  the name leads to an address that is never forwarded to
 
@@ -19,7 +19,7 @@ class ForwardError(JobhookError):
     """The event could not be forwarded."""
 
 
-class Unreachable(ForwardError):
+class DestinationUnreachable(ForwardError):
     """The destination did not answer."""
 
 

@@ -11,8 +11,8 @@ from app import __version__
 from workers.event import Event
 from workers.forward.circuit import Circuit
 from workers.forward.destination import Destination
-from workers.forward.errors import CircuitOpen, ForbiddenAddress, Rejected, Throttled, Unreachable
-from workers.forward.network import Answer, Headers, post
+from workers.forward.errors import CircuitOpen, DestinationUnreachable, ForbiddenAddress, Rejected, Throttled
+from workers.forward.network import HeaderPairs, Reply, post
 from workers.forward.signer import Signer
 from workers.retry import LONGEST_WAIT_SECONDS, Permanent, wait
 
@@ -57,17 +57,17 @@ class Forward:
             raise CircuitOpen(self._destination.name, seconds)
         self._judge(self._post(event), event.attempt)
 
-    def _post(self, event: Event) -> Answer:
+    def _post(self, event: Event) -> Reply:
         headers = self._headers(event, datetime.now(UTC))
         try:
             return post(self._destination.url, headers, event.body, seconds=self._seconds, tls=self._tls)
-        except Unreachable as error:
+        except DestinationUnreachable as error:
             self._circuit.failed()
-            raise Unreachable(f"{self._destination.name}: {error}") from None
+            raise DestinationUnreachable(f"{self._destination.name}: {error}") from None
         except ForbiddenAddress as error:
             raise ForbiddenAddress(f"{self._destination.name}: {error}") from None
 
-    def _headers(self, event: Event, now: datetime) -> Headers:
+    def _headers(self, event: Event, now: datetime) -> HeaderPairs:
         signatures = " ".join(signer.sign(event.id, now, event.body) for signer in self._signers)
         headers = {
             "content-type": event.content_type or "application/octet-stream",
@@ -80,7 +80,7 @@ class Forward:
         }
         return [(name.encode(), _header_value(value)) for name, value in headers.items()]
 
-    def _judge(self, answer: Answer, attempt: int) -> None:
+    def _judge(self, answer: Reply, attempt: int) -> None:
         status, name = answer.status, self._destination.name
         if status == HTTPStatus.TOO_MANY_REQUESTS or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             self._circuit.failed()

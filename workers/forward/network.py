@@ -15,28 +15,28 @@ from typing import Any, NamedTuple
 import httpcore
 
 from workers.forward.address import is_forbidden
-from workers.forward.errors import ForbiddenAddress, Unreachable
+from workers.forward.errors import DestinationUnreachable, ForbiddenAddress
 
 CONNECT_SECONDS = 3.0
 """For a connection to one address, and again for TLS."""
 READ_SECONDS = 10.0
 """Without a byte coming or going."""
 
-Headers = Sequence[tuple[bytes, bytes]]
+HeaderPairs = Sequence[tuple[bytes, bytes]]
 
 
-class Answer(NamedTuple):
+class Reply(NamedTuple):
     """What counts of an answer. Its body is not read."""
 
     status: int
     retry_after: str
 
 
-def post(url: str, headers: Headers, body: bytes, *, seconds: float, tls: ssl.SSLContext) -> Answer:
+def post(url: str, headers: HeaderPairs, body: bytes, *, seconds: float, tls: ssl.SSLContext) -> Reply:
     """Posts a body; `seconds` is for everything from resolving the name to the answer's headers.
 
     Raises:
-        Unreachable: there was no answer, or none in time.
+        DestinationUnreachable: there was no answer, or none in time.
         ForbiddenAddress: the name leads to an address that is never forwarded to.
     """
     timeouts = {"connect": CONNECT_SECONDS, "read": READ_SECONDS, "write": READ_SECONDS}
@@ -47,13 +47,13 @@ def post(url: str, headers: Headers, body: bytes, *, seconds: float, tls: ssl.SS
             pool.stream("POST", url, headers=headers, content=body, extensions={"timeout": timeouts}) as response,
         ):
             fields = {name.lower(): value for name, value in response.headers}
-            return Answer(response.status, fields.get(b"retry-after", b"").decode("latin-1").strip())
+            return Reply(response.status, fields.get(b"retry-after", b"").decode("latin-1").strip())
     except httpcore.TimeoutException as error:
-        raise Unreachable(f"no answer in time ({type(error).__name__})") from None
+        raise DestinationUnreachable(f"no answer in time ({type(error).__name__})") from None
     except httpcore.NetworkError as error:
-        raise Unreachable(f"no connection: {error}") from None
+        raise DestinationUnreachable(f"no connection: {error}") from None
     except httpcore.ProtocolError:  # whose message may quote what was received
-        raise Unreachable("the answer is not HTTP, or was cut off") from None
+        raise DestinationUnreachable("the answer is not HTTP, or was cut off") from None
 
 
 class _CheckedBackend(httpcore.NetworkBackend):

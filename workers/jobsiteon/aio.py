@@ -9,9 +9,9 @@ import stamina
 from hishel import AsyncRedisStorage
 from hishel.httpx import AsyncCacheTransport
 
-from app.config import Settings
-from app.connections import connect_async
-from app.inbox import SOCKET_TIMEOUT_SECONDS
+from app.config.settings import Settings
+from app.inbox.inbox import SOCKET_TIMEOUT_SECONDS
+from app.store.connections import connect_async
 from workers import steps
 from workers.jobsiteon import cache, exchange
 from workers.jobsiteon.answers import Answer
@@ -20,7 +20,7 @@ from workers.jobsiteon.client import Data, Items
 from workers.jobsiteon.errors import BadResponse
 from workers.jobsiteon.paging import AnyForm, Paging, Walk
 from workers.jobsiteon.retries import SCHEDULE, Deadline, backoff
-from workers.jobsiteon.wire import AsyncWire, Gate
+from workers.jobsiteon.wire import AsyncWire, Departures
 
 
 class _Pool(NamedTuple):
@@ -41,7 +41,7 @@ class AsyncJobsiteOn:
         """
         self._settings = settings
         self._paging = paging or AnyForm()
-        self._gate = Gate(settings)
+        self._departures = Departures(settings)
         self._pools: dict[asyncio.AbstractEventLoop, _Pool] = {}
         self.contacts = AsyncEditableResource(self, "contacts")
         self.jobs = AsyncEditableResource(self, "jobs")
@@ -74,7 +74,7 @@ class AsyncJobsiteOn:
         """Closes all connections of this event loop."""
         if pool := self._pools.pop(asyncio.get_running_loop(), None):
             await pool.http.aclose()  # and with it the storage
-        self._gate.close()
+        self._departures.close()
 
     @property
     def _pool(self) -> _Pool:
@@ -85,8 +85,8 @@ class AsyncJobsiteOn:
             redis = connect_async(
                 self._settings.redis_url, timeout=SOCKET_TIMEOUT_SECONDS, connect_timeout=SOCKET_TIMEOUT_SECONDS
             )
-            storage = cache.async_storage(redis, self._gate.key)
-            wire = AsyncWire(self._gate, exchange.POOL)
+            storage = cache.async_storage(redis, self._departures.key)
+            wire = AsyncWire(self._departures, exchange.POOL)
             transport = AsyncCacheTransport(wire, storage, rfc=cache.OPTIONS)
             http = httpx.AsyncClient(transport=transport, **exchange.options(self._settings))
             self._pools[loop] = _Pool(http, storage)
@@ -151,7 +151,7 @@ class AsyncPages:
         """The pages, each fetched when it is asked for."""
         walk = Walk(self._call, self._client._settings.api_url, self._client._paging)
         while walk.call:
-            yield walk.turn(await self._client._answer(walk.call))
+            yield walk.page(await self._client._answer(walk.call))
 
 
 class AsyncResource:

@@ -15,7 +15,7 @@ from hishel import AsyncBaseStorage, AsyncRedisStorage, BaseStorage, CacheOption
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 
-from app.inbox import PREFIX
+from app.inbox.inbox import PREFIX
 from workers.jobsiteon.calls import resource_of
 
 LONGEST_SECONDS = 3600.0

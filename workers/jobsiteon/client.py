@@ -8,8 +8,8 @@ import httpx
 import stamina
 from hishel.httpx import CacheTransport
 
-from app.config import Settings
-from app.inbox import connect
+from app.config.settings import Settings
+from app.inbox.inbox import connect
 from workers import steps
 from workers.jobsiteon import cache, exchange
 from workers.jobsiteon.answers import Answer
@@ -17,7 +17,7 @@ from workers.jobsiteon.calls import Call, canonical, element
 from workers.jobsiteon.errors import BadResponse
 from workers.jobsiteon.paging import AnyForm, Paging, Walk
 from workers.jobsiteon.retries import SCHEDULE, Deadline, backoff
-from workers.jobsiteon.wire import Gate, Wire
+from workers.jobsiteon.wire import Departures, Wire
 
 Data = dict[str, Any]
 Items = list[Any]
@@ -37,9 +37,9 @@ class JobsiteOn:
         """
         self._settings = settings
         self._paging = paging or AnyForm()
-        self._gate = Gate(settings)
+        self._departures = Departures(settings)
         self._redis = connect(settings)
-        self._storage = cache.storage(self._redis, self._gate.key)
+        self._storage = cache.storage(self._redis, self._departures.key)
         self.contacts = EditableResource(self, "contacts")
         self.jobs = EditableResource(self, "jobs")
         self.invoices = EditableResource(self, "invoices")
@@ -78,12 +78,12 @@ class JobsiteOn:
         """Closes all connections. A client that is used again opens new ones."""
         if http := self.__dict__.pop("_http", None):
             http.close()
-        self._gate.close()
+        self._departures.close()
         self._redis.close()
 
     @cached_property
     def _http(self) -> httpx.Client:
-        wire = Wire(self._gate, exchange.POOL)
+        wire = Wire(self._departures, exchange.POOL)
         transport = CacheTransport(wire, self._storage, rfc=cache.OPTIONS)
         return httpx.Client(transport=transport, **exchange.options(self._settings))
 
@@ -143,7 +143,7 @@ class Pages:
         """The pages, each fetched when it is asked for."""
         walk = Walk(self._call, self._client._settings.api_url, self._client._paging)
         while walk.call:
-            yield walk.turn(self._client._answer(walk.call))
+            yield walk.page(self._client._answer(walk.call))
 
 
 class Resource:

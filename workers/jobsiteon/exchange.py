@@ -11,7 +11,7 @@ import orjson
 import structlog
 
 from app import __version__
-from app.config import Settings
+from app.config.settings import Settings
 from workers.jobsiteon.answers import Answer, interpret
 from workers.jobsiteon.calls import Call
 from workers.jobsiteon.errors import BadResponse, Invalid, Unreachable

@@ -15,8 +15,8 @@ from limits.strategies import MovingWindowRateLimiter
 from redis import Redis
 from redis.exceptions import RedisError
 
-from app.config import Settings
-from app.inbox import PREFIX, connect
+from app.config.settings import Settings
+from app.inbox.inbox import PREFIX, connect
 from workers.jobsiteon.errors import RateLimited
 
 TRAVEL_SECONDS = 1.0

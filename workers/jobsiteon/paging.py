@@ -107,7 +107,7 @@ def _after_last(items: list[Any]) -> Next:
 
 
 class Walk:
-    """The way through a list, without I/O: ask for `call`, give the answer to `turn`, until `call` is None."""
+    """The way through a list, without I/O: ask for `call`, give the answer to `page`, until `call` is None."""
 
     def __init__(self, call: Call, base: str, paging: Paging) -> None:
         self.call: Call | None = call
@@ -117,7 +117,7 @@ class Walk:
         self._pages = 0
         self._last: list[Any] | None = None
 
-    def turn(self, answer: Answer) -> list[Any]:
+    def page(self, answer: Answer) -> list[Any]:
         """The items of a page.
 
         Raises:

@@ -12,7 +12,7 @@ from time import monotonic
 
 import httpx
 
-from app.config import Settings
+from app.config.settings import Settings
 from app.errors import ConfigError
 from workers.jobsiteon.answers import UNSAID_RETRY_AFTER_SECONDS, retry_after
 from workers.jobsiteon.cache import without_guesses
@@ -30,7 +30,7 @@ handler's own time limit ends that. The body is.
 _SENDABLE = re.compile(rb"[\x21-\x7e]+")
 
 
-class Gate:
+class Departures:
     """Address, rate limit and key of all requests."""
 
     def __init__(self, settings: Settings) -> None:
@@ -93,15 +93,15 @@ def _address(url: httpx.URL) -> tuple[str, str, int | None]:
 class Wire(httpx.BaseTransport):
     """Sends, for `httpx.Client`."""
 
-    def __init__(self, gate: Gate, limits: httpx.Limits) -> None:
-        self._gate = gate
+    def __init__(self, departures: Departures, limits: httpx.Limits) -> None:
+        self._departures = departures
         self._inner = httpx.HTTPTransport(limits=limits)
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Waits for a place, sends."""
-        for seconds in self._gate.waits(request):
+        for seconds in self._departures.waits(request):
             time.sleep(seconds)
-        return self._gate.incoming(self._inner.handle_request(self._gate.outgoing(request)))
+        return self._departures.incoming(self._inner.handle_request(self._departures.outgoing(request)))
 
     def close(self) -> None:
         """Closes all connections."""
@@ -111,17 +111,17 @@ class Wire(httpx.BaseTransport):
 class AsyncWire(httpx.AsyncBaseTransport):
     """Sends, for `httpx.AsyncClient`. The count in Redis is asked for in a thread: one way of counting."""
 
-    def __init__(self, gate: Gate, limits: httpx.Limits) -> None:
-        self._gate = gate
+    def __init__(self, departures: Departures, limits: httpx.Limits) -> None:
+        self._departures = departures
         self._inner = httpx.AsyncHTTPTransport(limits=limits)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Waits for a place, sends."""
-        waits = self._gate.waits(request)
+        waits = self._departures.waits(request)
         while (seconds := await asyncio.to_thread(next, waits, None)) is not None:  # noqa: ASYNC110 - Redis sends no event
             await asyncio.sleep(seconds)
-        response = await self._inner.handle_async_request(self._gate.outgoing(request))
-        return await asyncio.to_thread(self._gate.incoming, response)
+        response = await self._inner.handle_async_request(self._departures.outgoing(request))
+        return await asyncio.to_thread(self._departures.incoming, response)
 
     async def aclose(self) -> None:
         """Closes all connections."""

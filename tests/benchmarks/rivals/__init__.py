@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from app.embedded import EmbeddedServer
+from app.cli.embedded import EmbeddedServer
 from tests.benchmarks.processes import ROOT
 
 HOME = ROOT / ".data" / "rivals"

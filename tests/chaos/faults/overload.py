@@ -3,8 +3,8 @@
 import asyncio
 from time import monotonic
 
-from app.embedded import HOST
-from app.receiver import PATH
+from app.cli.embedded import HOST
+from app.receiver.endpoint import PATH
 from tests.chaos.fault import fault
 from tests.chaos.ledger import Delivery
 from tests.chaos.processes import stopped

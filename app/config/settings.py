@@ -1,0 +1,193 @@
+"""Settings: from the environment, an `.env` file and a folder of secret files; frozen once read."""
+
+import re
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from app.delivery.signature import Algorithm, Encoding
+from app.store.connections import check_url
+from app.store.durability import Durability
+from app.units import parse_duration, parse_size
+
+PREFIX = "JOBHOOK_"
+MIN_KEY_LENGTH = 16
+"""Characters. Shorter keys can be guessed; JobsiteOn's are longer."""
+HARD_ACK_LIMIT = 5.0
+"""Seconds in which JobsiteOn wants its 200 (API Security Best Practices)."""
+LONGEST_SECONDS = 3650 * 86400.0
+"""What anything may be kept for: ten years."""
+BODY_SECONDS = 3.0
+"""Seconds a body may take to arrive; with the ack budget it stays under the hard limit."""
+
+MULTIPROCESS_DIR = "PROMETHEUS_MULTIPROC_DIR"
+"""The variable that prometheus-client reads when it is imported; `jobhook serve` sets it."""
+
+_PLACEHOLDER = re.compile(
+    r"(?i)change[-_ ]?me|your[-_ ]|placeholder|replace[-_ ]|example|^todo|secret[-_ ]?key$"
+    r"|^<.*>$|^(.)\1*$|^\$\{?\w+\}?$"
+)
+_API_URL = re.compile(r"https?://(?:[\w.-]+|\[[0-9a-f:.]+\])(?::\d{1,5})?(?:/[\w.~-]+)*/?", re.ASCII)
+_LOOPBACK_URL = re.compile(r"http://(?:127(?:\.\d{1,3}){3}|localhost|\[::1\])(?=[:/]|$)")
+
+
+def _split(value: Any) -> Any:
+    return [part for part in re.split(r"[\s,]+", value) if part] if isinstance(value, str) else value
+
+
+DURATION, SIZE = BeforeValidator(parse_duration), BeforeValidator(parse_size)
+Duration = Annotated[float, DURATION]
+Size = Annotated[int, SIZE]
+Network = IPv4Network | IPv6Network
+
+
+class Settings(BaseSettings):
+    """What can be set. Names have the prefix `JOBHOOK_` unless they carry their own."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        frozen=True,
+        extra="ignore",
+        validate_by_name=True,
+        validate_by_alias=True,
+        validate_default=True,
+        hide_input_in_errors=True,
+    )
+
+    api_key: SecretStr = Field(
+        validation_alias="JOBSITEON_API_KEY", description="The API key with which JobsiteOn signs its webhooks."
+    )
+    previous_api_keys: Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split)] = Field(
+        (),
+        validation_alias="JOBSITEON_PREVIOUS_API_KEYS",
+        description="Keys still accepted while rotating, separated by commas.",
+    )
+    redis_url: str = Field(
+        "redis://127.0.0.1:6379/0",
+        validation_alias="REDIS_URL",
+        repr=False,
+        description="Where Redis is: `redis://`, `rediss://` (TLS), `unix://`, or `redis+sentinel://` and `rediss+sentinel://`.",
+    )
+    require_https: bool = Field(True, description="Refuse what did not come over HTTPS.")
+    trusted_proxies: Annotated[tuple[Network, ...], NoDecode] = Field(
+        (ip_network("127.0.0.0/8"), ip_network("::1/128")),
+        description="CIDRs of the load balancer: only its `X-Forwarded-*` headers are believed.",
+    )
+    allowed_ips: Annotated[tuple[Network, ...], NoDecode] = Field(
+        (), description="CIDRs from which deliveries are accepted; empty means all."
+    )
+    max_body_bytes: Size = Field(1024**2, gt=0, le=64 * 1024**2, description="The largest body accepted.")
+    ack_budget: Duration = Field(
+        1.0, ge=0.05, description="How long recording a delivery may take before the sender gets a 503."
+    )
+    durability: Durability = Field(
+        "fsync",
+        description="What is waited for before the 200. `fsync`: the disk. `replica`: a replica's disk too. "
+        "`memory`: Redis's memory.",
+    )
+    dedupe_window: Duration = Field(
+        30 * 86400.0, ge=60, le=LONGEST_SECONDS, description="How long a redelivery is recognised."
+    )
+    retention: Duration = Field(
+        7 * 86400.0, ge=60, le=LONGEST_SECONDS, description="How long a finished event's record is kept."
+    )
+    max_attempts: int = Field(12, ge=1, le=1000, description="Attempts before an event is dead.")
+    handler_timeout: Duration = Field(30.0, ge=1, le=86400, description="How long an event's handlers may run.")
+    workers: int = Field(2, ge=1, le=256, description="Worker processes.")
+    handlers: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)] = Field(
+        ("workers.handlers",),
+        min_length=1,
+        description="Modules or packages in which handlers are found, separated by commas.",
+    )
+    forward_urls: Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split)] = Field(
+        (), description="Where to forward events: `pattern=url` pairs, separated by commas."
+    )
+    forward_secret: Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split)] = Field(
+        (), description="`whsec_…`, signs what is forwarded. While rotating, several: each signs."
+    )
+    signature_algorithm: Algorithm = Field("sha256", description="The hash of the HMAC (assumed: not documented).")
+    signature_encoding: Encoding = Field("auto", description="`auto` accepts both `hex` and `base64`.")
+    host: str = Field("127.0.0.1", description="The address to listen on.")
+    port: int = Field(8000, ge=0, le=65535, description="The port to listen on.")
+    processes: int = Field(1, ge=1, le=64, description="Receiver processes.")
+    log_format: Literal["auto", "json", "console"] = Field("auto", description="`auto`: JSON unless on a terminal.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="The least level logged.")
+    api_url: str = Field(
+        "https://api.jobsiteon.com/v1",
+        validation_alias="JOBSITEON_API_URL",
+        description="Where the API client finds JobsiteOn's API.",
+    )
+    api_token: SecretStr | None = Field(
+        None,
+        validation_alias="JOBSITEON_API_TOKEN",
+        description="The API client's own key, such as a read-only one; without it, `JOBSITEON_API_KEY` is used.",
+    )
+    api_plain_loopback: bool = Field(
+        False, description="Accept a `JOBSITEON_API_URL` of `http://` on this machine itself: for a simulator only."
+    )
+    api_rate_limit: int = Field(100, ge=1, le=100_000, description="API requests per window and key, of all workers.")
+    api_rate_window: Duration = Field(60.0, ge=1, le=86400, description="The window that the rate limit is counted in.")
+    api_timeout: Duration = Field(
+        10.0, ge=0.1, le=3600, description="How long a call of the API may take, all its tries together."
+    )
+
+    @property
+    def signing_keys(self) -> tuple[bytes, ...]:
+        """The current key, then the previous ones."""
+        return tuple(
+            key.get_secret_value().encode("utf-8", "surrogateescape") for key in (self.api_key, *self.previous_api_keys)
+        )
+
+    @field_validator("api_key", "previous_api_keys", "api_token")
+    @classmethod
+    def _usable_keys(cls, value: SecretStr | tuple[SecretStr, ...] | None) -> Any:
+        secrets = value if isinstance(value, tuple) else () if value is None else (value,)
+        for secret in secrets:
+            key = secret.get_secret_value()
+            if not key.strip():
+                raise ValueError("is empty")
+            if _PLACEHOLDER.search(key):
+                raise ValueError("is a placeholder: put a real API key there")
+            if len(key) < MIN_KEY_LENGTH:
+                raise ValueError(f"is too short: a key has at least {MIN_KEY_LENGTH} characters")
+            if key != key.strip():
+                raise ValueError("begins or ends with white space")
+        return value
+
+    @field_validator("trusted_proxies", "allowed_ips", mode="before")
+    @classmethod
+    def _networks(cls, value: Any) -> Any:
+        try:
+            return tuple(ip_network(part) if isinstance(part, str) else part for part in _split(value))
+        except ValueError:
+            raise ValueError("write addresses or CIDRs such as 10.0.0.0/8, separated by commas") from None
+
+    @field_validator("redis_url")
+    @classmethod
+    def _redis_url(cls, value: str) -> str:
+        check_url(value)
+        return value
+
+    @field_validator("api_url")
+    @classmethod
+    def _plain_url(cls, value: str) -> str:
+        if not _API_URL.fullmatch(value):
+            raise ValueError("write a URL such as https://api.jobsiteon.com/v1, without a query or a password")
+        return value.rstrip("/")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.dedupe_window < self.retention:
+            raise ValueError("JOBHOOK_DEDUPE_WINDOW: must not be shorter than JOBHOOK_RETENTION")
+        if self.ack_budget + BODY_SECONDS >= HARD_ACK_LIMIT:
+            raise ValueError(
+                f"JOBHOOK_ACK_BUDGET: must be under {HARD_ACK_LIMIT - BODY_SECONDS:g}s, because JobsiteOn waits "
+                f"{HARD_ACK_LIMIT:g}s and a body may take {BODY_SECONDS:g}s to arrive"
+            )
+        if not self.api_url.startswith("https://") and not (
+            self.api_plain_loopback and _LOOPBACK_URL.match(self.api_url)
+        ):
+            raise ValueError("JOBSITEON_API_URL: must begin with https://")
+        return self

@@ -1,0 +1,1 @@
+"""What a delivery says, from its bytes alone: pure, without I/O."""

@@ -1,0 +1,212 @@
+"""The inbox: the record of every event and of what has to be done with it, kept in Redis.
+
+What changes an event's state is a script in `app/inbox/scripts/`; this module calls them and reads records.
+It is synchronous, for workers, command line and health checks; the receiver's one hot call, `accept`,
+has an asyncio caller of its own in `app/receiver/intake.py`.
+"""
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, cast
+
+from redis import Redis
+from redis.exceptions import NoScriptError, RedisError
+
+from app.config.settings import Settings
+from app.delivery.envelope import ID_LENGTH
+from app.errors import EventNotFound
+from app.inbox import jobs, scripts
+from app.inbox.record import STATES, Assignment, Delivery, Ended, Record, State, Stats, Sweep
+from app.inbox.scripts import Script
+from app.store import connections
+
+PREFIX = "jobhook:"
+
+LEASE_MARGIN_SECONDS = 10
+"""How much longer a lease is than the handler timeout: the time to end a handler and to say so."""
+SWEEP_INTERVAL_MS = 900
+"""Just under the second at which each supervisor asks, so that one asking alone is never refused."""
+SWEEP_PATIENCE_MS = 5000
+"""How long a stock RQ worker may hold a popped job before it begins."""
+SWEEP_MOST = 1000
+"""Events of each kind per sweep: about 20 ms of the server's time."""
+LONGEST_TURN_WAIT_MS = 60_000
+"""After which an event that waits for its turn looks for itself."""
+STEP_RETRY_SECONDS = 0.2
+SOCKET_TIMEOUT_SECONDS = 5.0
+
+
+def connect(settings: Settings, retries: int = 1) -> "Redis":
+    """A client for everything but the hot path. A command fails after `SOCKET_TIMEOUT_SECONDS`.
+
+    One retry makes up for a connection that a restarted server has left behind.
+    """
+    return connections.connect(settings.redis_url, timeout=SOCKET_TIMEOUT_SECONDS, retries=retries)
+
+
+def accept_arguments(settings: Settings, deliveries: Sequence[Delivery]) -> list[bytes | str | int]:
+    """The arguments of the accept script."""
+    arguments: list[bytes | str | int] = [jobs.job(settings.handler_timeout), int(settings.dedupe_window)]
+    for delivery in deliveries:
+        arguments += delivery
+    return arguments
+
+
+class Inbox:
+    """All that is done with recorded events. Redis errors pass through to the caller."""
+
+    def __init__(self, redis: "Redis", settings: Settings) -> None:
+        self.redis = redis
+        self.settings = settings
+
+    def _run(self, script: Script, *arguments: Any) -> Any:
+        try:
+            return self.redis.evalsha(script.sha, 0, *arguments)
+        except NoScriptError:
+            return self.redis.eval(script.text, 0, *arguments)
+
+    @property
+    def _job(self) -> bytes:
+        return jobs.job(self.settings.handler_timeout)
+
+    @property
+    def _retention(self) -> int:
+        return int(self.settings.retention)
+
+    def work(self, worker: str, ended: Ended | None = None, want: str = "next") -> Assignment:
+        """Ends the attempt in hand, if there is one, and takes the next, in one round trip.
+
+        `want` is "next", the id of one event, or "" to take nothing.
+        """
+        lease = self.settings.handler_timeout + LEASE_MARGIN_SECONDS
+        leased_until = time.monotonic() + lease  # counted from before it was asked for
+        arguments: list[Any] = [worker, int(lease * 1000), self._retention, want]
+        if ended:
+            arguments += (ended.id, ended.token, ended.outcome, int(ended.delay * 1000), ended.attempt)
+            arguments += ("1" if ended.unhandled else "", "1" if ended.uncounted else "")
+            arguments += (ended.resource, ended.occurred_at)
+        code, taken = self._run(scripts.WORK, *arguments)
+        recorded = None if code < 0 else bool(code)
+        if taken == b"suspended":
+            return Assignment(recorded, None, suspended=True)
+        if not taken:
+            return Assignment(recorded, None)
+        id, flat = taken
+        fields = dict(zip(flat[::2], flat[1::2], strict=True))
+        return Assignment(recorded, Record.from_hash(id.decode(), fields, leased_until))
+
+    def record_step(self, id: str, token: int, step: str, result: bytes) -> bool:
+        """Records a finished step; False if the attempt is no longer the current one.
+
+        While Redis is away or refuses writes (a full disk, say) it is tried again, because the step has
+        happened; the handler timeout ends that.
+        """
+        while True:
+            try:
+                return bool(self._run(scripts.STEP, id, token, step, result))
+            except RedisError:
+                time.sleep(STEP_RETRY_SECONDS)
+
+    def take_turn(self, id: str, token: int, resource: str) -> bool:
+        """Makes it a running event's turn for its resource; False if it now waits in line, given back."""
+        return bool(self._run(scripts.TURN, id, token, resource, LONGEST_TURN_WAIT_MS))
+
+    def latest(self, resource: str) -> float:
+        """When the newest event done of a resource occurred, in seconds since 1970; 0 if none is known."""
+        return float(cast(bytes | None, self.redis.get(f"{PREFIX}latest:{resource}")) or 0)
+
+    def sweep(self) -> Sweep | None:
+        """Puts everything due, expired or lost back in line; None if somebody has just done so."""
+        found = self._run(
+            scripts.SWEEP,
+            *(self._job, SWEEP_INTERVAL_MS, SWEEP_PATIENCE_MS, SWEEP_MOST),
+            *(self.settings.max_attempts, self._retention),
+        )
+        return Sweep(*found) if found else None
+
+    def release(self, worker: str, reason: str, *, counts: bool = True) -> list[str]:
+        """Ends the attempts of a worker known to be dead. Returns the ids of their events.
+
+        With `counts` false they do not use up an attempt: no handler has run in them.
+        """
+        limits = (self.settings.max_attempts, self._retention)
+        ids = self._run(scripts.RELEASE, worker, reason, *limits, "1" if counts else "")
+        return [id.decode() for id in ids]
+
+    def replay(self, ids: Sequence[str]) -> dict[str, State | None]:
+        """Puts events back to work; those queued or running are left alone.
+
+        Returns the state each was in, None where there is no record.
+        """
+        states = self._run(scripts.REPLAY, self._job, int(self.settings.dedupe_window), *ids)
+        return {id: cast(State, state.decode()) or None for id, state in zip(ids, states, strict=True)}
+
+    def get(self, id: str) -> Record:
+        """The record of an event.
+
+        Raises:
+            EventNotFound: there is none.
+        """
+        raw = cast(dict[bytes, bytes], self.redis.hgetall(f"{PREFIX}event:{id}"))
+        if not raw:
+            raise EventNotFound(f"There is no record of event {id}: never received, or past its retention.")
+        return Record.from_hash(id, raw)
+
+    def find(self, prefix: str) -> str:
+        """The full id of the event that a person means by its first digits.
+
+        Raises:
+            EventNotFound: none or several begin with them.
+        """
+        if len(prefix) == ID_LENGTH:
+            return prefix
+        matches: set[str] = {
+            id.decode()
+            for state in STATES
+            for id, _ in self.redis.zscan_iter(PREFIX + state, match=prefix + "*", count=1000)
+        }
+        if not matches:
+            raise EventNotFound(f"No event begins with {prefix!r}.")
+        if len(matches) > 1:
+            raise EventNotFound(f"{len(matches)} events begin with {prefix!r}: give more of the id.")
+        return min(matches)
+
+    def newest(self, states: Iterable[str] = STATES, page: int = 50) -> Iterator[Record]:
+        """Events from the most recently active back, lazily, read `page` at a time."""
+        for ids in self._pages(list(states), page):
+            with self.redis.pipeline(transaction=False) as pipeline:
+                for id in ids:
+                    pipeline.hgetall(f"{PREFIX}event:{id.decode()}")
+                records = pipeline.execute()
+            found = [Record.from_hash(id.decode(), raw) for id, raw in zip(ids, records, strict=True) if raw]
+            yield from sorted(found, key=lambda record: record.received, reverse=True)
+
+    def _pages(self, states: list[str], page: int) -> Iterator[list[bytes]]:
+        start = 0
+        while True:
+            with self.redis.pipeline(transaction=False) as pipeline:
+                for state in states:
+                    pipeline.zrange(PREFIX + state, start, start + page - 1, desc=True, withscores=True)
+                merged = sorted((entry for zset in pipeline.execute() for entry in zset), key=lambda entry: -entry[1])
+            if not merged:
+                return
+            yield [id for id, _ in merged]
+            start += page
+
+    def stats(self) -> Stats:
+        """The inbox in numbers; the cost does not depend on how much is stored."""
+        with self.redis.pipeline(transaction=False) as pipeline:
+            for state in STATES:
+                pipeline.zcard(PREFIX + state)
+            pipeline.zrange(PREFIX + "open", 0, 0, withscores=True)
+            pipeline.hgetall(PREFIX + "counts")
+            pipeline.get(PREFIX + "swept")
+            pipeline.time()
+            *sizes, oldest, counts, swept, (seconds, microseconds) = pipeline.execute()
+        now = seconds + microseconds / 1e6
+        return Stats(
+            states=dict(zip(STATES, sizes, strict=True)),
+            oldest_open_seconds=max(0.0, now - oldest[0][1] / 1000) if oldest else 0.0,
+            counts={name.decode(): int(value) for name, value in counts.items()},
+            swept_seconds_ago=max(0.0, now - int(swept) / 1000) if swept else None,
+        )

@@ -1,0 +1,142 @@
+-- What all scripts share: the keys, and the moves of an event between its states.
+--
+--   jobhook:event:<id>   hash    one event: body, meta, state, token, attempt, attempt:<n>, step:<name>, …
+--   jobhook:seen:<id>    string  digest of the body; outlives the event so that redeliveries are known
+--   jobhook:open         zset    unfinished events by time received
+--   jobhook:queued       zset    by time queued        (the RQ list has the order; this finds what it lost)
+--   jobhook:running      zset    by end of the lease
+--   jobhook:retrying     zset    by time due
+--   jobhook:done         zset    by time ended
+--   jobhook:dead         zset    by time ended
+--   jobhook:latest:<res> string  when the newest event done of a resource occurred
+--   jobhook:turn:<res>   string  the event whose turn it is, where a resource's events run one at a time
+--   jobhook:line:<res>   zset    the events that wait for their turn, by time received
+--   jobhook:job          hash    an RQ job as it is in line: all are the same but for their key
+--   jobhook:counts       hash    counters since ever
+--   jobhook:swept        string  time of the last sweep
+--
+-- All times are the server's, in milliseconds, so the clocks of receivers and workers do not matter.
+
+local P, RQ, QUEUE = 'jobhook:', '$RQ_PREFIX', '$QUEUE'
+local LIST = RQ .. ':queue:' .. QUEUE
+
+local time = redis.call('TIME')
+local NOW = time[1] * 1000 + math.floor(time[2] / 1000)
+
+local function event_key(id) return P .. 'event:' .. id end
+
+local function count(what, by) redis.call('HINCRBY', P .. 'counts', what, by or 1) end
+
+-- What a script that enqueues begins with: the job of app/inbox/jobs.py, as JSON, for `enqueue` to copy.
+local function set_job(fields)
+  redis.call('DEL', P .. 'job')
+  redis.call('HSET', P .. 'job', unpack(cjson.decode(fields)))
+  redis.call('SADD', RQ .. ':queues', LIST)
+end
+
+-- Puts an event in line; with `received`, at its head. There it counts as queued before all others, because
+-- the sweep takes for lost what was queued before the head.
+local function enqueue(id, received)
+  local since = NOW
+  if received then
+    local head = redis.call('LINDEX', LIST, 0)
+    since = math.min(received, head and redis.call('ZSCORE', P .. 'queued', head) or received)
+  end
+  redis.call('COPY', P .. 'job', RQ .. ':job:' .. id, 'REPLACE')
+  redis.call(received and 'LPUSH' or 'RPUSH', LIST, id)
+  redis.call('ZADD', P .. 'queued', since, id)
+end
+
+local function requeue(id, from, received)
+  redis.call('ZREM', P .. from, id)
+  redis.call('HSET', event_key(id), 'state', 'queued')
+  enqueue(id, received)
+end
+
+-- A final event (or one that waits for its retry) back to work, with all its attempts before it.
+local function revive(id, state, window)
+  local key = event_key(id)
+  if state == 'done' then
+    for _, field in ipairs(redis.call('HKEYS', key)) do
+      if string.sub(field, 1, 5) == 'step:' then redis.call('HDEL', key, field) end
+    end
+  end
+  redis.call('HSET', key, 'attempt', 0)
+  redis.call('PERSIST', key)
+  redis.call('EXPIRE', P .. 'seen:' .. id, window)
+  redis.call('ZADD', P .. 'open', redis.call('HGET', key, 'received'), id)
+  requeue(id, state)
+end
+
+-- A final state. The record stays for the retention. A dead event's marker goes with it, so that a
+-- redelivery after that is a new event and not swallowed.
+local function close(id, state, retention)
+  redis.call('HSET', event_key(id), 'state', state)
+  redis.call('ZREM', P .. 'open', id)
+  redis.call('ZADD', P .. state, NOW, id)
+  redis.call('EXPIRE', event_key(id), retention)
+  if state == 'dead' then redis.call('EXPIRE', P .. 'seen:' .. id, retention) end
+end
+
+local function retry(id, delay)
+  redis.call('HSET', event_key(id), 'state', 'retrying')
+  redis.call('ZADD', P .. 'retrying', NOW + delay, id)
+end
+
+-- Seconds after which a turn that nobody has passed on is forgotten; a handler runs for a day at most.
+local TURN_LIFE = 7 * 86400
+
+-- At the end of an attempt: gives the turn it has for `resource`, if any, to the event that has waited longest.
+-- That one has been at the head of the line before, and need not go through all of it again.
+local function pass_turn(id, resource)
+  if not resource then return end
+  redis.call('HDEL', event_key(id), 'turn')
+  local turn, line = P .. 'turn:' .. resource, P .. 'line:' .. resource
+  if redis.call('GET', turn) ~= id then return end
+  redis.call('DEL', turn)
+  local waiting = redis.call('ZPOPMIN', line)[1]
+  while waiting do
+    local record = redis.call('HMGET', event_key(waiting), 'state', 'received')
+    local state = record[1]
+    if state == 'retrying' then requeue(waiting, 'retrying', record[2]) end
+    if state == 'retrying' or state == 'queued' then
+      redis.call('SET', turn, waiting, 'EX', TURN_LIFE)
+      redis.call('HSET', event_key(waiting), 'turn', resource)
+      return
+    end
+    waiting = redis.call('ZPOPMIN', line)[1]
+  end
+end
+
+-- Starts an attempt: a lease with a new fencing token. Returns the record, or nil if it is not queued.
+local function lease(id, worker, length)
+  local key = event_key(id)
+  local record = redis.call('HMGET', key, 'state', 'token', 'attempt')
+  if record[1] ~= 'queued' then return nil end
+  redis.call('ZREM', P .. 'queued', id)
+  redis.call('ZADD', P .. 'running', NOW + length, id)
+  redis.call('HSET', key, 'state', 'running', 'worker', worker, 'started', NOW,
+    'token', (record[2] or 0) + 1, 'attempt', (record[3] or 0) + 1)
+  return redis.call('HGETALL', key)
+end
+
+-- The end of an attempt whose process is gone. The first time it runs again at once; then a second
+-- later each time, so that an event which kills its worker does not keep doing so without pause.
+local function crash(id, message, max_attempts, retention)
+  local key = event_key(id)
+  local record = redis.call('HMGET', key, 'token', 'attempt', 'started', 'worker', 'turn')
+  local attempt = tonumber(record[2])
+  redis.call('ZREM', P .. 'running', id)
+  if not record[1] then return redis.call('ZREM', P .. 'open', id) end  -- its record was deleted by hand
+  redis.call('HSET', key, 'attempt:' .. record[1], cjson.encode({
+    attempt = attempt, started = tonumber(record[3]), ended = NOW, worker = record[4],
+    outcome = 'crashed', error = { type = 'WorkerDied', message = message } }))
+  count('attempts:crashed')
+  pass_turn(id, record[5])
+  if attempt >= max_attempts then
+    close(id, 'dead', retention)
+    count('events:dead')
+  else
+    retry(id, (attempt - 1) * 1000)
+  end
+end

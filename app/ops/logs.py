@@ -1,0 +1,89 @@
+"""Logs: JSON lines in production, readable lines on a terminal; one line a delivery, one an attempt.
+
+No line carries a key, a signature or any part of a payload (P7). The loggers of uvicorn, RQ and
+handlers are brought into the same form.
+"""
+
+import json
+import logging
+import sys
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any, TextIO, cast
+
+import orjson
+import structlog
+from structlog.types import EventDict, Processor
+
+from app.config.settings import Settings
+from app.errors import describe
+
+_EVENT_WIDTH = 10
+"""Columns for what happened, on a terminal."""
+
+
+def configure(settings: Settings) -> None:
+    """Sets up logging for this process, to standard output."""
+    level = logging.getLevelNamesMapping()[settings.log_level.upper()]
+    as_json = settings.log_format == "json" or (settings.log_format == "auto" and not sys.stdout.isatty())
+    render = [_as_json] if as_json else _as_text()
+    structlog.configure(
+        processors=render,
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.WriteLoggerFactory(cast(TextIO, _Output())),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render]
+        )
+    )
+    logging.basicConfig(handlers=[handler], level=level, force=True)
+    for name in ("rq.worker", "rq.job", "httpx", "httpcore"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+class _Output:
+    """Standard output. That a line cannot be written (a full disk, a reader that has gone) is no reason to fail:
+    it would leave deliveries without an answer, and have a handler that has finished run again.
+    """
+
+    def write(self, line: str) -> None:
+        with suppress(OSError, ValueError):
+            sys.stdout.write(line)
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError):
+            sys.stdout.flush()
+
+
+def _as_text() -> list[Processor]:
+    """For people, on a terminal."""
+    return [
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
+        _describe_exception,
+        structlog.dev.ConsoleRenderer(sort_keys=False, pad_event_to=_EVENT_WIDTH),
+    ]
+
+
+def _as_json(logger: Any, level: str, event: EventDict) -> str:
+    """For machines; all in one step, because it is on the way of every delivery."""
+    event = _describe_exception(logger, level, event)
+    event["level"] = level
+    event["timestamp"] = datetime.now(UTC)
+    try:
+        return orjson.dumps(event, default=str, option=orjson.OPT_UTC_Z).decode()
+    except TypeError:  # a lone surrogate, a huge integer: a log line is no reason to fail
+        return json.dumps(event, default=str)
+
+
+def _describe_exception(_: Any, __: str, event: EventDict) -> EventDict:
+    """A traceback becomes the error's type and place: messages may quote payloads."""
+    if exc_info := event.pop("exc_info", None):
+        error = exc_info[1] if isinstance(exc_info, tuple) else exc_info
+        error = error if isinstance(error, BaseException) else sys.exc_info()[1]
+        if error:
+            event.update(describe(error))
+    return event

@@ -1,0 +1,1 @@
+"""The HTTP side: from a request to a recorded delivery and its answer."""

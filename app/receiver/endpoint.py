@@ -1,0 +1,149 @@
+"""The webhook endpoint: guards, signature, envelope, intake, answer; in that order (P3).
+
+It is a plain ASGI callable. FastAPI's own request handling (dependencies, validation, response
+models) would cost more than all of this together, and none of it applies: the body is bytes, and
+nothing in it is ever refused.
+"""
+
+from time import perf_counter
+
+import orjson
+import structlog
+from starlette.types import Receive, Scope, Send
+
+from app.config.settings import Settings
+from app.delivery import signature
+from app.delivery.envelope import Envelope, identify, read_envelope
+from app.errors import BadSignature, describe
+from app.inbox.record import Delivery
+from app.ops.metrics import Metrics
+from app.receiver.body import BodyReader, Disconnected
+from app.receiver.guards import Client, Gate, refuse_encoded
+from app.receiver.intake import Intake, Receipt
+from app.receiver.refusals import MethodNotAllowed, Refusal, Unauthentic, Unavailable
+
+PATH = "/webhooks/jobsiteon"
+
+_KEPT_HEADERS = {b"content-type": "content-type", b"user-agent": "user-agent"}
+_KEPT_LENGTH = 200
+
+log = structlog.stdlib.get_logger(__name__)
+
+
+class RequestHeaders:
+    """The headers of a request, of which few are repeated."""
+
+    __slots__ = ("_last", "_pairs")
+
+    def __init__(self, scope: Scope) -> None:
+        self._pairs: list[tuple[bytes, bytes]] = scope["headers"]
+        self._last: dict[bytes, bytes] = dict(self._pairs)
+
+    def all(self, name: bytes) -> list[bytes]:
+        """Every value of a header."""
+        return [value for found, value in self._pairs if found == name]
+
+    def joined(self, name: bytes) -> bytes:
+        """The values of a list header as one (RFC 9110, 5.3); empty if it is missing."""
+        if len(self._last) == len(self._pairs) or name not in self._last:
+            return self._last.get(name, b"")
+        return b",".join(self.all(name))
+
+
+class Receiver:
+    """Answers webhook deliveries."""
+
+    def __init__(self, settings: Settings, intake: Intake, metrics: Metrics) -> None:
+        self._intake = intake
+        self._metrics = metrics
+        self._log = log.bind()  # assembled now, not at each line
+        self._gate = Gate(settings)
+        self._bodies = BodyReader(settings.max_body_bytes)
+        self._verifier = signature.Verifier(
+            settings.signing_keys, settings.signature_algorithm, settings.signature_encoding
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handles one request."""
+        begun = perf_counter()
+        try:
+            receipt, envelope, client, size = await self._receive(scope, receive)
+        except Disconnected:
+            return
+        except Refusal as refusal:
+            await self._refuse(scope, send, type(refusal))
+            return
+        except Exception as error:  # noqa: BLE001 - the last line of defence
+            # A flaw of ours must not cost the sender its delivery: it is asked to send again (P6).
+            log.critical("unexpected error", **describe(error))
+            await self._refuse(scope, send, Unavailable)
+            return
+        status = "duplicate" if receipt.status == "revived" else receipt.status
+        body = f'{{"status":"{status}","id":"{receipt.id}"}}'.encode()
+        await _respond(
+            send,
+            200,
+            [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())],
+            body,
+        )
+        elapsed = perf_counter() - begun
+        self._metrics.acknowledged(elapsed)
+        self._log.info(
+            "delivery",
+            status=receipt.status,
+            id=receipt.id,
+            type=envelope.type,
+            bytes=size,
+            client=client.address,
+            ms=round(elapsed * 1000, 1),
+        )
+
+    async def _receive(self, scope: Scope, receive: Receive) -> tuple[Receipt, Envelope, Client, int]:
+        headers = RequestHeaders(scope)
+        client = self._gate.admit(scope, headers.joined(b"x-forwarded-for"), headers.joined(b"x-forwarded-proto"))
+        if scope["method"] != "POST":
+            raise MethodNotAllowed
+        refuse_encoded(headers.joined(b"content-encoding"))
+        body = await self._bodies.read(receive, headers.joined(b"content-length"))
+        try:
+            signer = self._verifier.verify(headers.all(signature.HEADER), body)
+        except BadSignature:
+            raise Unauthentic from None
+        envelope = read_envelope(body)
+        receipt = await self._intake.accept(_delivery(body, envelope, headers, client, signer))
+        return receipt, envelope, client, len(body)
+
+    async def _refuse(self, scope: Scope, send: Send, refusal: type[Refusal]) -> None:
+        headers, body = refusal.response()
+        await _respond(send, refusal.status, headers, body)
+        self._metrics.refused(refusal.slug)
+        peer = scope["client"]
+        log.warning("refused", reason=refusal.slug, peer=peer[0] if peer else None)
+
+
+def _delivery(body: bytes, envelope: Envelope, headers: RequestHeaders, client: Client, signer: int) -> Delivery:
+    identity = identify(body, envelope.event_id)
+    meta = {
+        "type": envelope.type,
+        "event_id": _shown(envelope.event_id),
+        "resource": envelope.resource,
+        "occurred_at": envelope.occurred_at,
+        "client": client.address,
+        "key": "previous" if signer else "current",
+        "headers": {
+            kept: value.decode("latin-1")[:_KEPT_LENGTH]
+            for name, kept in _KEPT_HEADERS.items()
+            if (value := headers.joined(name))
+        },
+    }
+    return Delivery(identity.id, identity.digest, orjson.dumps(meta), body)
+
+
+def _shown(event_id: str | None) -> str | None:
+    """An id as it can be stored and shown: of bounded length, and without lone surrogates."""
+    return event_id[:_KEPT_LENGTH].encode("utf-8", "replace").decode() if event_id else None
+
+
+async def _respond(send: Send, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,108 @@
+"""The sender of webhooks. What it assumes is in the package's docstring."""
+
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from random import Random
+from time import perf_counter
+
+import httpx
+import orjson
+
+from app.delivery.signature import HEADER, sign
+
+TIMEOUT_SECONDS = 5.0
+RETRY_SECONDS = (10.0, 60.0, 300.0, 1800.0, 7200.0, 21600.0)
+
+
+@dataclass
+class Clock:
+    """The sender's clock: days pass in no time."""
+
+    now: float = 1_772_528_400.0
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A delivery, and what the sender made of it."""
+
+    at: float
+    """By the sender's clock."""
+    status: int | None
+    """None if there was no answer in time."""
+    success: bool
+
+
+@dataclass
+class Sender:
+    """Delivers to a URL as JobsiteOn may."""
+
+    url: str
+    keys: Sequence[bytes]
+    """Which key signs the first try, the second, …; the last one all that follow: a rotation between retries."""
+    clock: Clock = field(default_factory=Clock)
+    retry_seconds: Sequence[float] = RETRY_SECONDS
+    timeout: float = TIMEOUT_SECONDS
+    copies: int = 1
+    """Duplicates at once, in each try."""
+    only_200: bool = False
+    too_late: float | None = None
+    """Seconds after which an answer, though received, counts as a failure."""
+    change: Callable[[bytes], bytes] = bytes
+    """What becomes of the body from try to try: the same bytes, or for example `reserialised` or `edited`."""
+
+    def deliver(self, body: bytes) -> list[Attempt]:
+        """Tries until there is a success, or no more retries."""
+        attempts: list[Attempt] = []
+        for number, pause in enumerate((0.0, *self.retry_seconds)):
+            self.clock.sleep(pause)
+            key = self.keys[min(number, len(self.keys) - 1)]
+            attempts += self._post_copies(body, key)
+            if any(attempt.success for attempt in attempts):
+                break
+            body = self.change(body)
+        return attempts
+
+    def redeliver(self, body: bytes, days: float) -> list[Attempt]:
+        """Delivers again by hand, days later."""
+        self.clock.sleep(days * 86400)
+        return self._post_copies(self.change(body), self.keys[-1])
+
+    def deliver_all(self, bodies: Iterable[bytes], shuffle: Random | None = None) -> list[list[Attempt]]:
+        """Delivers several events, in another order if there is a `shuffle`."""
+        order = list(bodies)
+        if shuffle:
+            shuffle.shuffle(order)
+        return [self.deliver(body) for body in order]
+
+    def _post_copies(self, body: bytes, key: bytes) -> list[Attempt]:
+        with ThreadPoolExecutor(self.copies) as pool:
+            return list(pool.map(lambda _: self._post(body, key), range(self.copies)))
+
+    def _post(self, body: bytes, key: bytes) -> Attempt:
+        headers = {HEADER.decode(): sign(key, body), "content-type": "application/json"}
+        begun = perf_counter()
+        try:
+            status = httpx.post(self.url, content=body, headers=headers, timeout=self.timeout).status_code
+        except httpx.HTTPError:
+            return Attempt(self.clock.now, None, success=False)
+        in_time = self.too_late is None or perf_counter() - begun <= self.too_late
+        good = status == 200 if self.only_200 else 200 <= status < 300
+        return Attempt(self.clock.now, status, good and in_time)
+
+
+def reserialised(body: bytes) -> bytes:
+    """The same JSON in other bytes."""
+    value = orjson.loads(body)
+    plain = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    return plain if plain != body else orjson.dumps(value, option=orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2)
+
+
+def edited(body: bytes) -> bytes:
+    """The same event id with other content."""
+    value = orjson.loads(body)
+    value["data"]["edited"] = value["data"].get("edited", 0) + 1
+    return orjson.dumps(value)

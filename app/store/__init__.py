@@ -1,0 +1,1 @@
+"""Reaching Redis, and making what is written there durable."""

@@ -1,0 +1,126 @@
+"""Lists: every known form of paging, and none that is cut short in silence."""
+
+from collections.abc import Iterator
+from typing import Any, get_args
+
+import orjson
+import pytest
+from redis import Redis
+
+from app.config.settings import Settings
+from app.simulator import CannedAnswer
+from app.simulator.api import Paging as Form
+from tests.support.world import KINDS, Client, Plain, World, world
+from workers.jobsiteon import BadResponse, JobsiteOn
+from workers.jobsiteon import answers as api_answers
+from workers.jobsiteon.paging import MOST_PAGES, AnyForm, Next
+
+IDS = [f"con_100{number}" for number in range(1, 6)]
+
+
+@pytest.fixture
+def jobsiteon(redis: "Redis", settings: Settings) -> Iterator[World]:
+    with world(settings) as made:
+        yield made
+
+
+@pytest.fixture(params=KINDS)
+def client(request: pytest.FixtureRequest, jobsiteon: World) -> Client:
+    return jobsiteon.client(request.param)
+
+
+@pytest.mark.parametrize("form", [form for form in get_args(Form) if form != "stuck"])
+def test_every_form_is_walked_to_its_end(client: Client, jobsiteon: World, form: Form) -> None:
+    jobsiteon.api.paging = form
+    assert [contact["id"] for contact in client.items("/contacts", city="Boulder")] == IDS
+    assert [len(page) for page in client.pages("/contacts")] == ([5] if form == "bare" else [2, 2, 1])
+
+
+def test_parameters_are_kept_from_page_to_page(client: Client, jobsiteon: World) -> None:
+    client.items("/contacts", city="Boulder")
+    assert all("city=Boulder" in seen.query for seen in jobsiteon.api.seen)
+
+
+def test_pages_are_fetched_when_they_are_asked_for(jobsiteon: World) -> None:
+    with JobsiteOn(jobsiteon.settings) as client:
+        contacts = iter(client.contacts.list())
+        assert not jobsiteon.api.seen
+        next(contacts)
+        next(contacts)
+        assert len(jobsiteon.api.seen) == 1
+        next(contacts)
+        assert len(jobsiteon.api.seen) == 2
+
+
+def test_a_page_that_repeats_itself_is_an_error(client: Client, jobsiteon: World) -> None:
+    """The cursor that was guessed is not understood: better no list than half of one."""
+    jobsiteon.api.paging = "stuck"
+    with pytest.raises(BadResponse, match="same again"):
+        client.items("/contacts")
+    assert len(jobsiteon.api.seen) == 2
+
+
+def test_more_without_a_way_to_it_is_an_error(client: Client, jobsiteon: World) -> None:
+    jobsiteon.api.next_answers.append(CannedAnswer(body=b'{"data":["a"],"has_more":true}'))
+    with pytest.raises(BadResponse, match="no way"):
+        client.items("/contacts")
+
+
+@pytest.mark.parametrize("body", [b'{"id":"con_1"}', b'{"data":{"id":1}}', b"3", b"null", b'"x"'])
+def test_what_is_no_list_is_an_error(client: Client, jobsiteon: World, body: bytes) -> None:
+    jobsiteon.api.next_answers.append(CannedAnswer(body=body))
+    with pytest.raises(BadResponse):
+        client.items("/contacts")
+
+
+def test_an_empty_list(client: Client, jobsiteon: World) -> None:
+    jobsiteon.api.next_answers.append(CannedAnswer(body=b'{"data":[],"has_more":false}'))
+    assert client.pages("/contacts") == [[]]
+
+
+def test_it_ends(redis: "Redis", jobsiteon: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workers.jobsiteon.paging.MOST_PAGES", 3)
+    jobsiteon.api.next_answers += [
+        CannedAnswer(body=orjson.dumps({"data": [number], "next_cursor": str(number)})) for number in range(9)
+    ]
+    with pytest.raises(BadResponse, match="after 3 pages"):
+        jobsiteon.client().items("/contacts")
+    assert len(jobsiteon.api.seen) == 3
+    assert MOST_PAGES > 3
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ([], None),
+        ({}, None),
+        ({"next": None}, None),
+        ({"next": ""}, None),
+        ({"next": "https://x.test/?page=2", "has_more": False}, None),
+        ({"next": "?page=2"}, "?page=2"),
+        ({"_links": {"next": {"href": "/v1/contacts?page=2"}}}, "/v1/contacts?page=2"),
+        ({"paging": {"next": "abc"}}, {"cursor": "abc"}),
+        ({"meta": {"next_cursor": "abc"}}, {"cursor": "abc"}),
+        ({"nextPageToken": "abc"}, {"pageToken": "abc"}),
+        ({"page_info": {"end_cursor": "abc", "has_next_page": True}}, {"after": "abc"}),
+        ({"pageInfo": {"endCursor": "abc", "hasNextPage": False}}, None),
+        ({"next_page": 3}, {"page": 3}),
+        ({"page": 1, "total_pages": 2}, {"page": 2}),
+        ({"meta": {"current_page": 2, "last_page": 2}}, None),
+        ({"page": 1}, None),
+        ({"total": 100}, None),
+        ({"page": True, "total_pages": 9}, None),
+        ({"has_more": True}, {"starting_after": "last"}),
+    ],
+)
+def test_what_a_page_says_of_the_next(body: Any, expected: Next) -> None:
+    assert AnyForm().next(api_answers.Answer(body), [{"id": "first"}, {"id": "last"}]) == expected
+
+
+def test_another_way_of_paging_can_be_given(jobsiteon: World) -> None:
+    class Offset(AnyForm):
+        def next(self, answer: api_answers.Answer, items: list[Any]) -> Next:
+            return {"cursor": "con_1004"} if len(items) > 1 else None
+
+    with Plain(jobsiteon.settings, paging=Offset()) as client:
+        assert [contact["id"] for contact in client.items("/contacts")] == [*IDS[:2], IDS[4]]

@@ -1,0 +1,260 @@
+"""One event's handlers: what is recorded of each way in which they can end."""
+
+import asyncio
+import functools
+import re
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from rq.job import Job
+from rq.serializers import JSONSerializer
+
+from app.config.settings import Settings
+from app.inbox.inbox import LEASE_MARGIN_SECONDS, Inbox
+from app.inbox.record import Ended, Record
+from tests.support.deliveries import accept_all, delivery
+from tests.support.inbox import take
+from workers import Permanent, RetryAfter
+from workers.event import Event
+from workers.processor import Processor
+from workers.registry import Registry
+
+Run = Callable[..., tuple[Ended, Record]]
+
+
+def process_now(processor: Processor, record: Record) -> Ended:
+    """Processes an event that has to wait for nobody."""
+    ended = processor.process(record)
+    assert ended
+    return ended
+
+
+@pytest.fixture
+def registry() -> Registry:
+    return Registry()
+
+
+@pytest.fixture
+def run(inbox: Inbox, settings: Settings, registry: Registry) -> Run:
+    """Processes one event of type test.ok and records its end."""
+
+    def once(**overrides: object) -> tuple[Ended, Record]:
+        inbox.settings = settings.model_copy(update=overrides)
+        accept_all(settings, delivery(b'{"type":"test.ok"}'))
+        record = take(inbox)
+        ended = process_now(Processor(inbox, registry), record)
+        inbox.work("w", ended, want="")
+        return ended, inbox.get(record.id)
+
+    return once
+
+
+def test_an_event_that_nobody_wants_is_done_and_counted(run: Run, inbox: Inbox) -> None:
+    ended, record = run()
+    assert (ended.outcome, ended.unhandled, record.state) == ("done", True, "done")
+    assert inbox.stats().counts["events:unhandled"] == 1
+
+
+def test_a_handler_sees_the_event(run: Run, registry: Registry) -> None:
+    seen: list[Event] = []
+    registry.on("*")(seen.append)
+    _, record = run()
+    (event,) = seen
+    assert (event.id, event.type, event.body) == (record.id, "test.ok", b'{"type":"test.ok"}')
+    assert event.payload == event.data == {"type": "test.ok"}
+    assert event.received_at.timestamp() == record.received
+    assert (event.attempt, event.resource, event.occurred_at, event.is_conflict) == (1, None, None, False)
+    assert "{" not in repr(event)
+
+
+@pytest.mark.parametrize("error", [ValueError("why"), SystemExit(1), KeyboardInterrupt(), asyncio.CancelledError()])
+def test_whatever_a_handler_raises_is_a_failed_attempt(run: Run, registry: Registry, error: BaseException) -> None:
+    """P2: a handler's sys.exit() ends the handler, not the worker."""
+
+    @registry.on("*")
+    def fail(_: Event) -> None:
+        raise error
+
+    ended, record = run()
+    assert (ended.outcome, record.state) == ("retry", "retrying")
+    assert record.attempts[0]["error"]["type"].endswith(type(error).__name__)
+    assert "in fail" in record.attempts[0]["error"]["traceback"]
+
+
+def test_an_async_handler_runs_and_fails_like_any_other(run: Run, registry: Registry) -> None:
+    @registry.on("*")
+    async def fail(_: Event) -> None:
+        await asyncio.sleep(0)
+        raise ValueError
+
+    assert run()[0].outcome == "retry"
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome", "delay"),
+    [(Permanent("no"), "dead", 0), (RetryAfter(7), "retry", 7), (RetryAfter(0), "retry", 0)],
+)
+def test_a_handler_steers_the_retry(run: Run, registry: Registry, error: Exception, outcome: str, delay: float) -> None:
+    @registry.on("*")
+    def fail(_: Event) -> None:
+        raise error
+
+    ended, _ = run()
+    assert (ended.outcome, ended.delay) == (outcome, delay)
+
+
+def test_the_last_attempt_is_the_last(run: Run, registry: Registry) -> None:
+    """P2."""
+
+    @registry.on("*")
+    def fail(_: Event) -> None:
+        raise RetryAfter(1)
+
+    assert run(max_attempts=1)[1].state == "dead"
+
+
+@pytest.mark.parametrize("share", [-0.1, 0.9], ids=["it ran out", "it is shorter than the handler timeout"])
+def test_an_event_whose_lease_is_too_short_to_begin_it_is_left_alone(
+    share: float, inbox: Inbox, settings: Settings, registry: Registry
+) -> None:
+    """P5: the process stood still, so another worker may have it by now, or may get it before the timeout."""
+    seen: list[Event] = []
+    registry.on("*")(seen.append)
+    accept_all(settings, delivery(b"{}"))
+    before = time.monotonic()
+    record = take(inbox)
+    lease, left = settings.handler_timeout + LEASE_MARGIN_SECONDS, share * settings.handler_timeout
+    assert before + lease <= record.leased_until <= time.monotonic() + lease
+    ended = process_now(Processor(inbox, registry), replace(record, leased_until=time.monotonic() + left))
+    assert (ended.outcome, ended.delay, ended.uncounted) == ("retry", 0, True)
+    assert seen == []
+
+
+def test_every_handler_has_its_turn_and_only_the_failed_one_runs_again(
+    inbox: Inbox, settings: Settings, registry: Registry
+) -> None:
+    """P5."""
+    ran: list[str] = []
+
+    @registry.on("*")
+    def first(_: Event) -> None:
+        ran.append("first")
+
+    @registry.on("*")
+    def second(event: Event) -> None:
+        ran.append("second")
+        if event.attempt == 1:
+            raise RetryAfter(0)
+
+    @registry.on("*")
+    async def third(_: Event) -> None:
+        ran.append("third")
+
+    accept_all(settings, delivery(b"{}"))
+    processor = Processor(inbox, registry)
+    for _ in range(2):
+        inbox.work("w", processor.process(take(inbox)), want="")
+        inbox.redis.delete("jobhook:swept")
+        inbox.sweep()
+    processor.close()
+    assert ran == ["first", "second", "third", "second"]
+    assert inbox.stats().states["done"] == 1
+
+
+def test_the_timeout_strikes_until_the_handler_ends(
+    run: Run, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P2: though it swallows the first strike."""
+    monkeypatch.setattr("workers.timelimit.INSIST_SECONDS", 0.05)
+    struck: list[str] = []
+
+    @registry.on("*")
+    def hang(_: Event) -> None:
+        while True:
+            try:
+                while True:
+                    time.monotonic()
+            except BaseException as error:
+                struck.append(type(error).__name__)
+                if len(struck) == 2:
+                    raise
+
+    ended, record = run(handler_timeout=0.1)
+    assert struck == ["HandlerTimeout"] * 2
+    assert ended.outcome == "retry"
+    assert "0.1 s" in record.attempts[0]["error"]["message"]
+
+
+def test_a_new_event_loop_follows_one_that_was_interrupted(
+    inbox: Inbox, settings: Settings, registry: Registry
+) -> None:
+    @registry.on("*")
+    async def hang_once(event: Event) -> None:
+        if event.attempt == 1:
+            while True:  # noqa: ASYNC110 - it hangs on purpose
+                await asyncio.sleep(0)
+
+    inbox.settings = settings.model_copy(update={"handler_timeout": 0.1})
+    accept_all(settings, delivery(b"{}"))
+    processor = Processor(inbox, registry)
+    assert process_now(processor, take(inbox)).outcome == "retry"
+    record = inbox.get(next(inbox.newest()).id)
+    assert process_now(processor, replace(record, attempt=2)).outcome == "done"
+    processor.close()
+
+
+def test_what_is_kept_of_an_error_is_bounded(run: Run, registry: Registry) -> None:
+    @registry.on("*")
+    def fail(_: Event) -> None:
+        raise ValueError("\ud800" + "x" * 100_000)
+
+    error = run()[1].attempts[0]["error"]
+    assert len(error["message"]) <= 1000
+    assert len(error["traceback"]) <= 8000
+
+
+def test_a_stock_rq_worker_can_run_the_job(inbox: Inbox, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The job's function, called by its name as RQ does; a second call finds nothing to do."""
+    monkeypatch.setenv("JOBSITEON_API_KEY", settings.api_key.get_secret_value())
+    monkeypatch.setenv("REDIS_URL", settings.redis_url)
+    monkeypatch.setenv("JOBHOOK_HANDLERS", "tests.support.handlers")
+    (receipt,) = accept_all(settings, delivery(b'{"type":"test.ok"}'))
+    job = Job.fetch(receipt.id, connection=inbox.redis, serializer=JSONSerializer)
+    for _ in range(2):
+        job.perform()
+    record = inbox.get(receipt.id)
+    assert (record.state, record.token) == ("done", 1)
+    assert re.fullmatch(r".+-\d+", record.worker or "")
+    assert "tests.support.handlers" in sys.modules
+
+
+def test_an_async_handler_behind_a_plain_decorator_is_awaited(run: Run, registry: Registry) -> None:
+    """P2: else it would count as done without having run."""
+    ran: list[str] = []
+
+    async def inner(_: Event) -> None:
+        await asyncio.sleep(0)
+        ran.append("inner")
+
+    @registry.on("*")  # type: ignore[type-var]  # mypy takes the wrapper for what it wraps
+    @functools.wraps(inner)
+    def outer(event: Event) -> object:
+        return inner(event)
+
+    assert run()[0].outcome == "done"
+    assert ran == ["inner"]
+
+
+def test_an_exception_that_cannot_even_be_printed_is_a_failed_attempt(run: Run, registry: Registry) -> None:
+    class Unprintable(Exception):
+        def __str__(self) -> str:
+            raise TypeError
+
+    @registry.on("*")
+    def fail(_: Event) -> None:
+        raise Unprintable
+
+    assert run()[0].outcome == "retry"

@@ -1,0 +1,43 @@
+"""Deliveries as the receiver hands them to the intake, and an intake to take them."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import orjson
+
+from app.config.settings import Settings
+from app.delivery.envelope import identify
+from app.inbox.record import Delivery
+from app.receiver.intake import Intake, Receipt
+
+
+def delivery(body: bytes, event_id: str | None = None, type: str = "test.ok") -> Delivery:
+    identity = identify(body, event_id)
+    return Delivery(identity.id, identity.digest, orjson.dumps({"type": type}), body)
+
+
+def run(settings: Settings, use: Callable[[Intake], Awaitable[object]]) -> object:
+    async def session() -> object:
+        intake = Intake(settings)
+        try:
+            return await use(intake)
+        finally:
+            await intake.close()
+
+    return asyncio.run(session())
+
+
+def accept_all(settings: Settings, *deliveries: Delivery) -> list[Receipt]:
+    async def use(intake: Intake) -> list[Receipt]:
+        return list(await asyncio.gather(*map(intake.accept, deliveries)))
+
+    receipts = run(settings, use)
+    assert isinstance(receipts, list)
+    return receipts
+
+
+def queue_events(settings: Settings, number: int, type: str = "test.ok") -> list[str]:
+    """Records so many different events; their ids."""
+    bodies = [f'{{"type":"{type}","n":{n}}}'.encode() for n in range(number)]
+    receipts = accept_all(settings, *(delivery(body, type=type) for body in bodies))
+    return [receipt.id for receipt in receipts]

@@ -1,0 +1,36 @@
+"""What tests do with the inbox in the place of a worker, a supervisor and the clock."""
+
+from redis import Redis
+
+from app.inbox.inbox import Inbox
+from app.inbox.record import Ended, Outcome, Record
+
+ATTEMPT = b'{"attempt":1,"started":1,"ended":2,"worker":"w","outcome":"done"}'
+
+
+def ended(record: Record, outcome: Outcome = "done", delay: float = 0.0) -> Ended:
+    return Ended(record.id, record.token, outcome, ATTEMPT, delay)
+
+
+def take(inbox: Inbox, worker: str = "w") -> Record:
+    record = inbox.work(worker).taken
+    assert record
+    return record
+
+
+def sweep(inbox: Inbox) -> tuple[int, int, int, int]:
+    """A sweep that is not put off."""
+    inbox.redis.delete("jobhook:swept")
+    swept = inbox.sweep()
+    assert swept
+    return swept.due, swept.expired, swept.lost, swept.trimmed
+
+
+def age(inbox: Inbox, state: str, *ids: str) -> None:
+    """As if whatever is waited for had come to pass."""
+    for id in ids:
+        assert inbox.redis.zadd(f"jobhook:{state}", {id: 1}, xx=True, ch=True)
+
+
+def calls(redis: "Redis", command: str) -> int:
+    return int(redis.info("commandstats").get(f"cmdstat_{command}", {"calls": 0})["calls"])

@@ -1,0 +1,635 @@
+"""The commands, as a person and as a script use them, on a real server."""
+
+import asyncio
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from redis import Redis
+from typer.testing import CliRunner, Result
+
+from app import __version__
+from app.cli import app, main
+from app.cli.embedded import EmbeddedServer, free_port
+from app.cli.inspect import REPLAY_BATCH
+from app.config.settings import Settings
+from app.config.sources import load_settings
+from app.delivery.envelope import identify, read_envelope
+from app.errors import EventNotFound
+from app.inbox.inbox import Inbox
+from app.inbox.record import Delivery, Ended, Outcome, Record
+from app.receiver.intake import Intake
+from tests.support.stack import HANDLERS, KEY, ROOT, MakeStack, Stack
+
+Run = Callable[..., Result]
+COMMANDS = ("serve", "work", "dev", "send", "events", "event", "replay", "doctor", "settings")
+
+
+def invoke(*arguments: str) -> Result:
+    return CliRunner().invoke(app, arguments)
+
+
+@pytest.fixture
+def run(redis: "Redis", server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs a command on an empty server."""
+    for name, value in environment(server.url).items():
+        monkeypatch.setenv(name, value)
+    return invoke
+
+
+@pytest.fixture
+def call_main(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[Any, str]]:
+    """Runs `jobhook …` as the installed script does: its exit code and what it says on stderr."""
+
+    def call(*arguments: str) -> tuple[Any, str]:
+        monkeypatch.setattr(sys, "argv", ["jobhook", *arguments])
+        with pytest.raises(SystemExit) as exit:
+            main()
+        return exit.value.code, capsys.readouterr().err
+
+    return call
+
+
+def environment(redis_url: str) -> dict[str, str]:
+    return {"JOBSITEON_API_KEY": KEY, "REDIS_URL": redis_url, "JOBHOOK_HANDLERS": HANDLERS}
+
+
+def python_m_app(redis_url: str, *arguments: str, **more: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "app", *arguments],
+        cwd=ROOT,
+        env=os.environ | environment(redis_url) | more,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def record(settings: Settings, type: str = "invoice.paid", event_id: str = "evt_1", **data: Any) -> str:
+    """Puts an event into the inbox; its id."""
+    return record_bytes(settings, orjson.dumps({"id": event_id, "type": type, "data": {"id": "inv_1", **data}}))
+
+
+def record_bytes(settings: Settings, *bodies: bytes) -> str:
+    async def accept() -> str:
+        intake = Intake(settings)
+        receipts = await asyncio.gather(*(intake.accept(_delivery(body)) for body in bodies))
+        await intake.close()
+        return receipts[-1].id
+
+    return asyncio.run(accept())
+
+
+def _delivery(body: bytes) -> Delivery:
+    envelope = read_envelope(body)
+    identity = identify(body, envelope.event_id)
+    meta = {"type": envelope.type, "event_id": envelope.event_id, "resource": envelope.resource}
+    meta |= {"client": "203.0.113.9", "key": "current"}
+    return Delivery(identity.id, identity.digest, orjson.dumps(meta), body)
+
+
+def take(inbox: Inbox, id: str) -> Record:
+    taken = inbox.work("worker-1", want=id).taken
+    assert taken
+    return taken
+
+
+def end(inbox: Inbox, id: str, outcome: Outcome = "done", error: dict[str, str] | None = None) -> None:
+    """An attempt at an event, which takes 7 ms."""
+    taken = take(inbox, id)
+    started = round((taken.started or 0) * 1000)
+    attempt: dict[str, Any] = {
+        "attempt": taken.attempt,
+        "started": started,
+        "ended": started + 7,
+        "worker": taken.worker,
+    }
+    attempt |= {"outcome": outcome} | ({"error": error} if error else {})
+    inbox.work("", Ended(id, taken.token, outcome, orjson.dumps(attempt), delay=3600.0), want="")
+
+
+# --- events
+
+
+def test_an_empty_inbox_says_so(run: Run) -> None:
+    assert run("events").output == "No events.\n"
+    assert json.loads(run("events", "--json").stdout) == []
+
+
+def test_events_shows_a_line_for_each_event_the_newest_first(run: Run, inbox: Inbox, settings: Settings) -> None:
+    first = record(settings, "invoice.paid", "evt_1")
+    second = record(settings, "job.created", "evt_2")
+    end(inbox, first, "dead")
+    heading, *lines = run("events").output.splitlines()
+    assert heading.split() == ["id", "received", "type", "resource", "state", "tried", "sent"]
+    assert {line.split()[0] for line in lines} == {first, second}
+    line = next(line for line in lines if line.startswith(first))
+    assert re.search(r" \d{4}-\d\d-\d\d \d\d:\d\d:\d\d +invoice\.paid +inv_1 +dead +1 +1", line)
+
+
+def test_events_in_json_are_complete(run: Run, settings: Settings) -> None:
+    id = record(settings)
+    record(settings)
+    (shown,) = json.loads(run("events", "--json").stdout)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", shown.pop("received"))
+    assert shown == {
+        "id": id,
+        "type": "invoice.paid",
+        "resource": "inv_1",
+        "state": "queued",
+        "attempts": 0,
+        "deliveries": 2,
+        "conflict_of": None,
+    }
+
+
+@pytest.mark.parametrize(
+    ("filters", "found"),
+    [
+        (["--state", "done"], {"evt_done"}),
+        (["--state", "queued"], {"evt_job", "evt_invoice"}),
+        (["--type", "invoice.*"], {"evt_done", "evt_invoice"}),
+        (["--type", "JOB.Created"], {"evt_job"}),
+        (["--search", "Quarry Road"], {"evt_job"}),
+        (["--search", "evt_inv"], {"evt_invoice"}),
+        (["--search", "nowhere"], set()),
+        (["--since", "1h"], {"evt_done", "evt_job", "evt_invoice"}),
+        (["--since", "0s"], set()),
+        (["--state", "queued", "--type", "invoice.*"], {"evt_invoice"}),
+    ],
+)
+def test_events_can_be_filtered(
+    filters: list[str], found: set[str], run: Run, inbox: Inbox, settings: Settings
+) -> None:
+    end(inbox, record(settings, "invoice.paid", "evt_done"))
+    record(settings, "invoice.paid", "evt_invoice")
+    record(settings, "job.created", "evt_job", street="12 Quarry Road")
+    shown = json.loads(run("events", "--json", *filters).stdout)
+    assert {inbox.get(entry["id"]).meta["event_id"] for entry in shown} == found
+
+
+def test_events_by_the_first_digits_of_the_id(run: Run, settings: Settings) -> None:
+    id = record(settings)
+    assert [entry["id"] for entry in json.loads(run("events", "--json", "--search", id[:8]).stdout)] == [id]
+
+
+def test_events_has_a_limit(run: Run, settings: Settings) -> None:
+    for n in range(3):
+        record(settings, event_id=f"evt_{n}")
+    assert len(json.loads(run("events", "--json", "--limit", "2").stdout)) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["events", "--state", "finished"], "'finished' is none of queued, running, retrying, done, dead"),
+        (["events", "--since", "yesterday"], "write a duration such as"),
+        (["events", "--limit", "0"], "--limit"),
+        (["replay"], "give ids, or --dead"),
+        (["replay", "abc", "--dead"], "give ids, or --dead"),
+        (["replay", "abc", "--since", "1h"], "goes with --dead"),
+        (["replay", "--dead", "--since", "soon"], "write a duration such as"),
+        (["send", "--repeat", "0"], "--repeat"),
+        (["nonsense"], "No such command 'nonsense'"),
+    ],
+)
+def test_a_wrong_call_is_explained(arguments: list[str], complaint: str, run: Run) -> None:
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert complaint in re.sub(r"[\s│]+", " ", result.stderr)
+
+
+def test_on_a_narrow_terminal_a_line_fits(server: EmbeddedServer, inbox: Inbox, settings: Settings) -> None:
+    id = record(settings)
+    shown = python_m_app(server.url, "events", FORCE_COLOR="1", COLUMNS="80").stdout
+    lines = re.sub(r"\x1b\[[\d;]*m", "", shown).splitlines()
+    assert lines[1].split()[0] == id[:12]
+    assert all(len(line) <= 80 for line in lines)
+    assert len(lines) == 2
+
+
+# --- event
+
+
+def test_event_shows_a_life_with_a_failure_and_its_traceback(run: Run, inbox: Inbox, settings: Settings) -> None:
+    id = record(settings)
+    error = {
+        "type": "builtins.ValueError",
+        "message": "no [bold]contact[/] \x1b[2J:smile:",
+        "traceback": "Traceback:\n  File x, line 1",
+    }
+    end(inbox, id, "retry", error)
+    inbox.replay([id])
+    end(inbox, id, "done")
+    lines = run("event", id).output.splitlines()
+    assert lines[0] == f"{id}  invoice.paid  done"
+    assert "  event id evt_1" in lines
+    assert "  resource inv_1" in lines
+    moments = [line.split()[2] for line in lines if re.match(r"  \d{4}-", line)]
+    assert moments == ["received", "queued", "handled", "retry", "handled", "done"]
+    assert any(line.endswith("attempt 1, by worker-1") for line in lines)
+    assert any(line.endswith("after 7 ms") for line in lines)
+    assert "      builtins.ValueError: no [bold]contact[/] \\x1b[2J:smile:" in lines
+    assert lines.index("        File x, line 1") == lines.index("      Traceback:") + 1
+
+
+def test_event_tells_when_the_next_attempt_is_due(run: Run, inbox: Inbox, settings: Settings) -> None:
+    id = record(settings)
+    end(inbox, id, "retry")
+    assert re.search(r"due +attempt 2$", run("event", id).output, re.MULTILINE)
+    shown = json.loads(run("event", id, "--json").stdout)
+    assert shown["next_attempt"] > shown["history"][0]["ended"]
+
+
+def test_event_shows_who_is_at_it(run: Run, inbox: Inbox, settings: Settings) -> None:
+    id = record(settings)
+    take(inbox, id)
+    assert re.search(r"running +attempt 1, by worker-1$", run("event", id).output, re.MULTILINE)
+
+
+def test_event_shows_redeliveries(run: Run, inbox: Inbox, settings: Settings) -> None:
+    """P4."""
+    id = record(settings)
+    record(settings)
+    assert re.search(r"redelivered +once$", run("event", id).output, re.MULTILINE)
+    record(settings)
+    assert re.search(r"redelivered +2 times; this was the last$", run("event", id).output, re.MULTILINE)
+
+
+def test_event_shows_a_conflict(run: Run, settings: Settings) -> None:
+    """P4."""
+    id = record(settings)
+    other = record(settings, amount="changed")
+    assert other != id
+    assert f"conflict: the same event id as {id}, other bytes" in run("event", other).output
+
+
+def test_event_shows_the_steps_that_are_finished_and_how_to_go_on(run: Run, inbox: Inbox, settings: Settings) -> None:
+    """P5."""
+    id = record(settings)
+    token = take(inbox, id).token
+    inbox.record_step(id, token, "handler a.b", b"null")
+    inbox.work("", Ended(id, token, "dead", b'{"attempt":1,"started":1,"ended":2,"worker":"w","outcome":"dead"}'), "")
+    output = run("event", id).output
+    assert "  finished: handler a.b\n" in output
+    assert output.endswith(f"replay {id[:12]}\n")
+
+
+def test_event_shows_the_body_in_one_piece(run: Run, settings: Settings) -> None:
+    """P8: whatever it is; a terminal obeys none of it."""
+    long = b'{"a":":smile:", "b":"[bold]"' + b', "c":1' * 40 + b"}"
+    assert run("event", record_bytes(settings, long), "--body").output.endswith(f"body\n{long.decode()}\n")
+    strange = record_bytes(settings, b"\xff\x1b[2J\nnext")
+    assert run("event", strange, "--body").output.endswith("body\n�\\x1b[2J\nnext\n")
+    assert json.loads(run("event", strange, "--body", "--json").stdout)["body"] == "�\x1b[2J\nnext"
+
+
+def test_event_in_json_is_complete(run: Run, inbox: Inbox, settings: Settings) -> None:
+    id = record(settings)
+    end(inbox, id, "done")
+    shown = json.loads(run("event", id, "--json").stdout)
+    assert shown["id"] == id
+    assert shown["meta"]["client"] == "203.0.113.9"
+    assert [(entry["attempt"], entry["outcome"]) for entry in shown["history"]] == [(1, "done")]
+    assert shown["history"][0]["started"].endswith("Z")
+    assert shown["next_attempt"] is None
+    assert "body" not in shown
+
+
+def test_an_event_is_found_by_its_first_digits(run: Run, settings: Settings) -> None:
+    ids = [record(settings, event_id=f"evt_{n}") for n in range(17)]  # two of them begin alike
+    assert run("event", ids[0][:10]).output.startswith(ids[0])
+    first_digits = [id[0] for id in ids]
+    ambiguous = next(digit for digit in first_digits if first_digits.count(digit) > 1)
+    error = run("event", ambiguous).exception
+    assert isinstance(error, EventNotFound)
+    assert f"{first_digits.count(ambiguous)} events begin with {ambiguous!r}" in str(error)
+
+
+@pytest.mark.parametrize("command", ["event", "replay"])
+@pytest.mark.parametrize("id", ["0" * 32, "abc"])
+def test_an_unknown_event_is_an_error_in_one_line(
+    command: str, id: str, run: Run, call_main: Callable[..., tuple[Any, str]]
+) -> None:
+    code, said = call_main(command, id)
+    assert code == 1
+    assert len(said.splitlines()) == 1
+    assert id in said
+
+
+# --- replay
+
+
+def test_replay_puts_dead_and_done_events_back_to_work(run: Run, inbox: Inbox, settings: Settings) -> None:
+    """P2, P5: a dead one goes on where it stopped; a done one starts anew."""
+    dead, done = record(settings, event_id="evt_1"), record(settings, event_id="evt_2")
+    for id, outcome in ((dead, "dead"), (done, "done")):
+        token = take(inbox, id).token
+        inbox.record_step(id, token, "handler a.b", b"null")
+        attempt = orjson.dumps({"attempt": 1, "started": 1, "ended": 2, "worker": "w", "outcome": outcome})
+        inbox.work("", Ended(id, token, "dead" if outcome == "dead" else "done", attempt), want="")
+    result = run("replay", dead, done[:10])
+    assert result.exit_code == 0
+    assert result.output.splitlines() == [f"{dead} was dead, is queued", f"{done} was done, is queued"]
+    assert [inbox.get(id).state for id in (dead, done)] == ["queued", "queued"]
+    assert [len(inbox.get(id).steps) for id in (dead, done)] == [1, 0]
+
+
+def test_replay_leaves_a_queued_event_alone(run: Run, inbox: Inbox, settings: Settings) -> None:
+    id = record(settings)
+    result = run("replay", id)
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert result.stderr == f"{id} is queued anyway: left alone\n"
+    shown = json.loads(run("replay", id, "--json").stdout)
+    assert shown == [{"id": id, "was": "queued", "replayed": False}]
+    assert inbox.redis.llen("rq:queue:jobhook") == 1
+
+
+def test_replay_of_all_dead_events(run: Run, inbox: Inbox, settings: Settings) -> None:
+    dead = {record(settings, event_id=f"evt_{n}") for n in range(3)}
+    for id in dead:
+        end(inbox, id, "dead")
+    end(inbox, record(settings, event_id="evt_done"), "done")
+    assert run("replay", "--dead", "--since", "0s").output == "Nothing to replay.\n"
+    shown = json.loads(run("replay", "--dead", "--since", "1h", "--json").stdout)
+    assert {entry["id"] for entry in shown if entry["was"] == "dead" and entry["replayed"]} == dead
+    assert run("replay", "--dead").output == "Nothing to replay.\n"
+    assert inbox.stats().states == {"queued": 3, "running": 0, "retrying": 0, "done": 1, "dead": 0}
+
+
+def test_replay_of_more_dead_events_than_one_batch(run: Run, inbox: Inbox, settings: Settings) -> None:
+    number = REPLAY_BATCH + 1
+    record_bytes(settings, *(b"%d" % n for n in range(number)))
+    while taken := inbox.work("w").taken:
+        inbox.work("", Ended(taken.id, taken.token, "dead", b"{}"), want="")
+    inbox.redis.delete("rq:queue:jobhook")
+    assert len(json.loads(run("replay", "--dead", "--json").stdout)) == number
+    assert inbox.stats().states["queued"] == number
+
+
+def test_replay_says_what_was_replayed_before_what_is_missing(run: Run, inbox: Inbox, settings: Settings) -> None:
+    id = record(settings)
+    end(inbox, id, "dead")
+    result = run("replay", id, "0" * 32)
+    assert isinstance(result.exception, EventNotFound)
+    assert result.output == f"{id} was dead, is queued\n"
+
+
+# --- doctor
+
+
+def test_doctor_finds_nothing_on_a_good_server(run: Run, inbox: Inbox) -> None:
+    inbox.sweep()
+    result = run("doctor")
+    assert result.exit_code == 0
+    levels = [line.split()[:2] for line in result.output.splitlines()]
+    assert levels == [
+        ["ok", name]
+        for name in ("settings", "redis", "version", "durability", "eviction", "memory", "clock", "workers")
+    ]
+
+
+def test_doctor_warns_when_there_are_no_workers(run: Run) -> None:
+    result = run("doctor", "--json")
+    assert result.exit_code == 0
+    (warning,) = [finding for finding in json.loads(result.stdout) if finding["level"] != "ok"]
+    assert warning == {
+        "check": "workers",
+        "level": "warn",
+        "finding": "last seen never: events are recorded but not processed",
+        "remedy": "run `jobhook work`",
+    }
+    assert "run `jobhook work`" in run("doctor").output
+
+
+def test_doctor_warns_of_plain_http_and_of_keys_left_over(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JOBHOOK_REQUIRE_HTTPS", "false")
+    monkeypatch.setenv("JOBSITEON_PREVIOUS_API_KEYS", "an-older-key-of-the-tests")
+    shown = {finding["check"]: finding["level"] for finding in json.loads(run("doctor", "--json").stdout)}
+    assert (shown["https"], shown["keys"]) == ("warn", "warn")
+
+
+def test_doctor_fails_when_redis_is_down(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDIS_URL", f"redis://127.0.0.1:{free_port()}/0")
+    result = run("doctor")
+    assert result.exit_code == 1
+    assert re.search(
+        r"fail +redis +does not answer \(ConnectionError\)\n +start Redis, or set REDIS_URL", result.output
+    )
+
+
+def test_doctor_names_every_setting_that_is_missing_or_wrong(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("JOBSITEON_API_KEY")
+    monkeypatch.setenv("JOBHOOK_PORT", "many")
+    result = run("doctor", "--json")
+    assert result.exit_code == 1
+    findings = [finding["finding"] for finding in json.loads(result.stdout)]
+    assert [finding.split(":")[0] for finding in findings] == ["JOBSITEON_API_KEY", "JOBHOOK_PORT"]
+
+
+# --- settings
+
+
+@pytest.mark.parametrize("arguments", [["settings"], ["settings", "--markdown"], ["doctor"], ["events"]])
+@pytest.mark.parametrize(
+    "redis_url",
+    [
+        "redis://user:hush-hush@127.0.0.1:1/0",
+        "redis://:hush@hush@127.0.0.1:1/0",
+        "unix:///no/socket?password=hush-hush",
+    ],
+)
+def test_no_secret_is_ever_shown(
+    arguments: list[str], redis_url: str, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P7."""
+    monkeypatch.setenv("REDIS_URL", redis_url)
+    monkeypatch.setenv("JOBSITEON_PREVIOUS_API_KEYS", "an-older-key-of-the-tests")
+    result = run(*arguments)
+    shown = result.output + str(result.exception)
+    assert not {secret for secret in ("hush", KEY, "an-older-key-of-the-tests") if secret in shown}
+
+
+def test_settings_shows_every_variable_with_its_value(run: Run) -> None:
+    shown = {line.split()[0]: line for line in run("settings").output.splitlines()[1:]}
+    assert "**********" in shown["JOBSITEON_API_KEY"]
+    assert HANDLERS in shown["JOBHOOK_HANDLERS"]
+    assert "1MiB" in shown["JOBHOOK_MAX_BODY_BYTES"]
+    assert len(shown) == len(Settings.model_fields)
+
+
+def test_settings_as_the_table_of_the_readme(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the defaults: it is the same wherever it is made."""
+    monkeypatch.delenv("JOBSITEON_API_KEY")
+    lines = run("settings", "--markdown").output.splitlines()
+    assert lines[:2] == ["| variable | default | meaning |", "|---|---|---|"]
+    assert lines[2].startswith("| `JOBSITEON_API_KEY` | *required* |")
+    assert len(lines) == 2 + len(Settings.model_fields)
+
+
+# --- the whole
+
+
+def test_the_version() -> None:
+    assert invoke("--version").output == f"{__version__}\n"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(command: str) -> None:
+    result = invoke(command, "--help")
+    assert result.exit_code == 0
+    assert f"Usage: jobhook {command}" in result.output
+
+
+def test_the_help_names_every_command() -> None:
+    output = invoke("--help").output
+    assert [command for command in COMMANDS if f"│ {command} " not in output] == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "redis_url", "more", "code", "said"),
+    [
+        (["serve"], "http://wrong", {}, 2, "REDIS_URL: must begin with redis://"),
+        (["events"], "redis://127.0.0.1:1/0", {"JOBHOOK_PROT": "1"}, 2, "JOBHOOK_PROT: no such setting. Did you mean"),
+        (
+            ["events"],
+            "redis://127.0.0.1:1/0",
+            {},
+            1,
+            "Redis cannot be used (ConnectionError). See: python -m app doctor",
+        ),
+    ],
+)
+def test_exit_codes_and_one_clear_line(
+    arguments: list[str], redis_url: str, more: dict[str, str], code: int, said: str
+) -> None:
+    ended = python_m_app(redis_url, *arguments, **more)
+    assert said in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert ended.returncode == code
+    assert ended.stdout == ""
+    assert len(ended.stderr.splitlines()) == 1
+
+
+def test_the_instance_that_runs_in_this_folder_is_found(
+    redis: "Redis", server: EmbeddedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What `jobhook dev` has written there, if nothing else is configured."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("JOBHOOK_ENV_FILE")
+    (tmp_path / ".data").mkdir()
+    (tmp_path / ".data/dev.env").write_text(f"JOBSITEON_API_KEY={KEY}\nREDIS_URL={server.url}\n")
+    monkeypatch.setattr(sys, "argv", ["jobhook", "settings"])
+    with pytest.raises(SystemExit):
+        main()
+    assert load_settings().redis_url == server.url
+
+
+@pytest.mark.parametrize("configured", ["JOBSITEON_API_KEY", "REDIS_URL"])
+def test_what_is_configured_goes_before_the_instance_in_this_folder(
+    configured: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    call_main: Callable[..., tuple[Any, str]],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("JOBHOOK_ENV_FILE")
+    monkeypatch.setenv(configured, "redis://127.0.0.1:1/0" if configured == "REDIS_URL" else KEY)
+    (tmp_path / ".data").mkdir()
+    (tmp_path / ".data/dev.env").write_text("JOBHOOK_PROT=1\n")
+    assert "JOBHOOK_PROT" not in call_main("events")[1]
+
+
+# --- send
+
+
+@pytest.fixture
+def receiving(server: EmbeddedServer, make_stack: MakeStack, monkeypatch: pytest.MonkeyPatch) -> Stack:
+    """A receiver, and the environment in which `jobhook send` finds it."""
+    stack = make_stack(server.url)
+    stack.start_receiver()
+    for name, value in (environment(server.url) | {"JOBHOOK_PORT": str(stack.port)}).items():
+        monkeypatch.setenv(name, value)
+    return stack
+
+
+def test_send_delivers_samples_and_says_how_to_follow_them(receiving: Stack) -> None:
+    for type in ("invoice.paid", "job.created", "something.new"):
+        result = invoke("send", type)
+        assert result.exit_code == 0
+        line, follow = result.output.splitlines()
+        found = re.fullmatch(r"200  accepted   ([0-9a-f]{32})  \d+\.\d ms", line)
+        assert found
+        assert receiving.inbox.get(found[1]).type == type
+        assert follow.startswith("Follow it: ")
+        assert follow.endswith(f" event {found[1][:12]}")
+    assert receiving.inbox.stats().states["queued"] == 3
+
+
+def test_send_repeats_the_same_bytes(receiving: Stack) -> None:
+    """P4."""
+    lines = invoke("send", "--repeat", "3").output.splitlines()
+    assert [line.split()[1] for line in lines[:3]] == ["accepted", "duplicate", "duplicate"]
+    assert len({line.split()[2] for line in lines[:3]}) == 1
+    assert len(lines) == 4
+
+
+def test_send_in_json(receiving: Stack) -> None:
+    first, second = json.loads(invoke("send", "--repeat", "2", "--json").stdout)
+    assert (first["status"], first["answer"]["status"], second["answer"]["status"]) == (200, "accepted", "duplicate")
+    assert first["ms"] > 0
+
+
+def test_send_delivers_a_file_as_it_is(receiving: Stack, tmp_path: Path) -> None:
+    """P8."""
+    (tmp_path / "body").write_bytes(b"not JSON\x00\xff")
+    id = json.loads(invoke("send", "--file", str(tmp_path / "body"), "--json").stdout)[0]["answer"]["id"]
+    assert receiving.inbox.get(id).body == b"not JSON\x00\xff"
+
+
+def test_send_shows_a_refusal_and_fails(receiving: Stack) -> None:
+    """P3."""
+    result = invoke("send", "--bad-signature")
+    assert result.exit_code == 1
+    assert re.fullmatch(r"401  The request is not signed with a key known here\.  \d+\.\d ms\n", result.output)
+    elsewhere = invoke("send", "--url", receiving.url + "/elsewhere")
+    assert elsewhere.exit_code == 1
+    assert elsewhere.output.startswith('404  {"detail":"Not Found"}')
+    assert receiving.inbox.stats().states["queued"] == 0
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1/webhooks/jobsiteon", "no-url", "http://[oops"])
+def test_send_to_nobody_says_so(url: str, run: Run) -> None:
+    result = run("send", "--url", url)
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"{url} does not answer (")
+    assert result.stderr.endswith("Is `jobhook serve` or `jobhook dev` running?\n")
+
+
+def test_send_of_a_file_that_is_not_there(run: Run, tmp_path: Path) -> None:
+    result = run("send", "--file", str(tmp_path / "none"))
+    assert result.exit_code == 2
+    assert result.stderr.endswith("none: No such file or directory\n")
+
+
+# --- work
+
+
+def test_work_runs_as_many_workers_as_it_is_told(server: EmbeddedServer, make_stack: MakeStack) -> None:
+    stack = make_stack(server.url)
+    id = record(stack.settings, "test.ok")
+    process = stack.start("work", "app", "work", "--workers", "1")
+    stack.wait_for(id, "done")
+    assert stack.effects(id) == ["ok 1"]
+    assert b"workers" in Path(f"/proc/{process.pid}/cmdline").read_bytes()  # the same process: signals reach it
+    assert stack.log_lines("supervisor started")[0]["workers"] == 1
+    process.terminate()
+    assert process.wait(30) == 0

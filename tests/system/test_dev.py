@@ -1,0 +1,225 @@
+"""`jobhook dev`: the first thing that anybody runs, so it is run here as they do."""
+
+import json
+import os
+import re
+import signal
+import socket
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+from dotenv import dotenv_values
+
+from app.cli.embedded import EmbeddedServer, free_port
+from app.delivery.samples import sample
+from app.delivery.signature import sign
+from app.receiver.endpoint import PATH
+from tests.support import wait_until
+from tests.support.stack import ROOT, STOP_SECONDS, children
+
+READY = "Stop:          Ctrl-C"
+
+
+class Dev:
+    """A folder, and the `jobhook dev` that runs in it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self._output = folder / "output"
+        self._processes: list[subprocess.Popen[bytes]] = []
+        taken = ("JOBHOOK_", "JOBSITEON_", "REDIS_URL")
+        self._environment = {name: value for name, value in os.environ.items() if not name.startswith(taken)} | {
+            "PYTHONPATH": str(ROOT),
+            "JOBHOOK_PORT": str(self.port),
+            "JOBHOOK_WORKERS": "1",
+            "JOBHOOK_LOG_FORMAT": "json",
+        }
+
+    def start(self, *options: str, **environment: str) -> "subprocess.Popen[bytes]":
+        with self._output.open("wb") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "app", "dev", *options],
+                cwd=self.folder,
+                env=self._environment | environment,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self._processes.append(process)
+        return process
+
+    def start_and_wait(self, *options: str, **environment: str) -> "subprocess.Popen[bytes]":
+        process = self.start(*options, **environment)
+        self.wait_for(process, READY)
+        return process
+
+    def run(self, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+        """Another command in the same folder."""
+        return subprocess.run(
+            [sys.executable, "-m", "app", *arguments],
+            cwd=self.folder,
+            env=self._environment | environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+
+    def output(self) -> str:
+        return self._output.read_text()
+
+    def wait_for(self, process: "subprocess.Popen[bytes]", text: str, times: int = 1) -> None:
+        def said() -> bool:
+            assert process.poll() is None, self.output()
+            return self.output().count(text) >= times
+
+        wait_until(said, f"{text!r} in the output")
+
+    def deliver(self) -> int:
+        """The status of a delivery signed with the local key; 0 if nobody answers."""
+        body = sample()
+        key = (self.folder / ".data/api-key").read_bytes()
+        try:
+            return httpx.post(
+                f"http://127.0.0.1:{self.port}{PATH}", content=body, headers={"X-Signature": sign(key, body)}
+            ).status_code
+        except httpx.HTTPError:
+            return 0
+
+    def close(self) -> None:
+        for process in self._processes:
+            if process.poll() is None:
+                process.terminate()
+                try:
+                    process.wait(STOP_SECONDS)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    raise
+
+
+@pytest.fixture
+def dev(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Dev]:
+    monkeypatch.delenv("JOBHOOK_ENV_FILE")
+    (tmp_path / "folder").mkdir()
+    made = Dev(tmp_path / "folder")
+    yield made
+    made.close()
+
+
+def descendants(pid: int) -> set[int]:
+    found = set(children(pid))
+    return found.union(*(descendants(child) for child in found))
+
+
+def listening(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_dev_runs_everything_leaves_nothing_running_and_keeps_the_data(dev: Dev) -> None:
+    """P1: what was recorded is there again after the next start."""
+    process = dev.start_and_wait("--no-reload")
+    output = dev.output()
+    assert f"Jobhook receives at http://127.0.0.1:{dev.port}{PATH}. A sample delivery:" in output
+    assert re.search(r"^  200  accepted   [0-9a-f]{32}  \d+\.\d ms$", output, re.MULTILINE)
+    assert re.search(r"^  [0-9a-f]{32}  invoice\.paid  done$", output, re.MULTILINE)
+    assert "Send another:  python -m app send job.created\n" in output
+    assert "Look at all:   python -m app events\n" in output
+    sent = dev.run("send", "job.created")
+    assert (sent.returncode, sent.stderr) == (0, "")
+    first = json.loads(dev.run("events", "--json").stdout)
+    assert {event["type"] for event in first} == {"invoice.paid", "job.created"}
+    assert dev.run("doctor").returncode == 0
+
+    second = dev.run("dev")
+    assert second.returncode == 2
+    assert second.stderr == "`jobhook dev` is already running on .data. Stop it, or choose --data.\n"
+
+    _stop_and_look(dev, process, signal.SIGINT)
+    process = dev.start_and_wait("--no-reload")
+    again = {event["id"] for event in json.loads(dev.run("events", "--json").stdout)}
+    assert {event["id"] for event in first} < again
+    _stop_and_look(dev, process, signal.SIGTERM)
+
+
+def _stop_and_look(dev: Dev, process: "subprocess.Popen[bytes]", number: signal.Signals) -> None:
+    remembered = dev.folder / ".data/dev.env"
+    assert stat.S_IMODE(remembered.stat().st_mode) == 0o600  # P7
+    redis_port = urlsplit(dotenv_values(remembered)["REDIS_URL"]).port
+    family = descendants(process.pid)
+    assert len(family) >= 4  # Valkey, receiver, supervisor, worker
+    process.send_signal(number)
+    assert process.wait(STOP_SECONDS) == 0, dev.output()
+    assert "Stopping: workers finish what they have in hand." in dev.output()
+    assert [pid for pid in family if Path(f"/proc/{pid}").exists()] == []
+    assert not listening(dev.port)
+    assert redis_port
+    assert not listening(redis_port)
+    assert not remembered.exists()
+    assert "Traceback" not in dev.output()
+
+
+def test_dev_restarts_when_a_file_changes_and_outlives_a_broken_one(dev: Dev) -> None:
+    handlers = dev.folder / "mine.py"
+    good = 'import logging\nfrom workers import on\n@on("*")\ndef f(e):\n    logging.getLogger("x").info("{}")\n'
+    handlers.write_text(good.format("handled by the first"))
+    process = dev.start_and_wait(JOBHOOK_HANDLERS="mine")
+    assert "handled by the first" in dev.output()
+
+    handlers.write_text("def (")
+    dev.wait_for(process, "mine.py changed: restarting")
+    dev.wait_for(process, "A process ended: see above. It starts again when a file changes.")
+    assert "SyntaxError" in dev.output()
+
+    handlers.write_text(good.format("handled by the second one"))
+    dev.wait_for(process, "mine.py changed: restarting", times=2)
+    wait_until(lambda: dev.deliver() == 200, "the receiver")
+    dev.wait_for(process, "handled by the second one")
+
+
+def test_dev_uses_a_redis_that_is_configured_and_tells_when_a_process_ends(
+    dev: Dev, own_server: EmbeddedServer
+) -> None:
+    """Also one that is not set up perfectly: warnings do not keep it from being ready."""
+    process = dev.start_and_wait(
+        "--no-reload", "--data", "elsewhere", REDIS_URL=own_server.url, JOBHOOK_DURABILITY="memory"
+    )
+    assert not (dev.folder / "elsewhere/valkey").exists()
+    family = descendants(process.pid)
+    receiver = next(pid for pid in family if b"serve" in Path(f"/proc/{pid}/cmdline").read_bytes())
+    os.kill(receiver, signal.SIGKILL)
+    assert process.wait(STOP_SECONDS) == 2
+    assert dev.output().endswith("A process ended: see above.\n")
+    assert [pid for pid in family if Path(f"/proc/{pid}").exists()] == []
+    assert not (dev.folder / "elsewhere/dev.env").exists()
+
+
+def test_a_port_in_use_is_told_before_anything_is_started(dev: Dev) -> None:
+    with socket.create_server(("127.0.0.1", dev.port)):
+        ended = dev.run("dev")
+    assert ended.returncode == 2
+    assert ended.stderr == (
+        f"JOBHOOK_PORT: cannot listen on 127.0.0.1:{dev.port}: Address already in use. Try --port.\n"
+    )
+    assert not (dev.folder / ".data/valkey").exists()
+
+
+def test_a_data_folder_that_cannot_be_written_is_told(dev: Dev) -> None:
+    (dev.folder / "file").touch()
+    ended = dev.run("dev", "--data", "file")
+    assert ended.returncode == 2
+    assert ended.stderr == "file cannot be written (File exists). Choose another folder with --data.\n"
+
+
+def test_a_wrong_setting_is_told_before_anything_is_started(dev: Dev) -> None:
+    ended = dev.run("dev", JOBHOOK_WORKERS="none")
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("JOBHOOK_WORKERS: ")
+    assert not (dev.folder / ".data/valkey").exists()
