@@ -5,28 +5,45 @@
 -- Returns, per delivery, a status and the event's id:
 --   accepted   a new event, queued
 --   duplicate  the same bytes again; nothing to do
---   revived    the same bytes again, and the event was dead: it is back in the queue
+--   revived    the same bytes again, and the event was dead, or its record could not be read: back in the queue
 --   conflict   the same id with other bytes: a new event, flagged
+
+local refused = refusal('open', 'queued', 'dead', 'broken', 'job', 'wake', 'LIST')
+if refused then return refused end
 
 local window = ARGV[2]
 set_job(ARGV[1])
 
+-- Writes a key of one event. What is there of another type, put there by hand, is of no use and goes.
+local function write(command, key, ...)
+  local reply = redis.pcall(command, key, ...)
+  if type(reply) ~= 'table' or not reply.err then return reply end
+  redis.call('DEL', key)
+  return redis.call(command, key, ...)
+end
+
 local function create(id, meta, body, conflict_of)
-  redis.call('HSET', event_key(id), 'state', 'queued', 'received', NOW, 'meta', meta, 'body', body)
+  write('HSET', event_key(id), 'state', 'queued', 'received', NOW, 'meta', meta, 'body', body)
   if conflict_of then redis.call('HSET', event_key(id), 'conflict_of', conflict_of) end
   redis.call('ZADD', P .. 'open', NOW, id)
   enqueue(id)
 end
 
 local function mark(id, digest)
-  return redis.call('SET', P .. 'seen:' .. id, digest, 'NX', 'GET', 'EX', window)
+  return write('SET', P .. 'seen:' .. id, digest, 'NX', 'GET', 'EX', window)
 end
 
-local function redeliver(id)
+local function redeliver(id, meta, body, conflict_of)
   local key = event_key(id)
-  local state = redis.call('HGET', key, 'state')
+  if redis.call('ZREM', P .. 'broken', id) == 1 then
+    redis.call('DEL', key)
+    create(id, meta, body, conflict_of)
+    redis.call('EXPIRE', P .. 'seen:' .. id, window)
+    return 'revived'
+  end
+  local state = fields(id, 'state')[1]
   if not state then return 'duplicate' end  -- finished, and past its retention
-  redis.call('HINCRBY', key, 'redelivered', 1)
+  redis.pcall('HINCRBY', key, 'redelivered', 1)
   redis.call('HSET', key, 'redelivered_last', NOW)
   if state ~= 'dead' then return 'duplicate' end
   revive(id, state, window)
@@ -39,8 +56,8 @@ local function conflict_id(id, digest) return string.sub(redis.sha1hex(id .. dig
 local function admit(id, digest, meta, body)
   local known = mark(id, digest)
   if not known then
-    local kept = redis.call('HGET', event_key(id), 'body')
-    if not kept then
+    local kept = redis.pcall('HGET', event_key(id), 'body')
+    if type(kept) ~= 'string' then
       create(id, meta, body)
       return 'accepted', id
     end
@@ -48,9 +65,11 @@ local function admit(id, digest, meta, body)
     redis.call('DEL', P .. 'seen:' .. id)
     known = kept == body and digest or ''
   end
-  if known == digest then return redeliver(id), id end
+  if known == digest then return redeliver(id, meta, body), id end
   local other = conflict_id(id, digest)
-  if mark(other, digest) or redis.call('EXISTS', event_key(other)) == 1 then return redeliver(other), other end
+  if mark(other, digest) or redis.call('EXISTS', event_key(other)) == 1 then
+    return redeliver(other, meta, body, id), other
+  end
   create(other, meta, body, id)
   return 'conflict', other
 end

@@ -8,16 +8,19 @@
 --   ended  1: recorded; 0: the token is no longer current, so nothing was changed; -1: there was none to end
 --   next   the event's id and its record | 'suspended' | false
 
+local refused = refusal('open', 'queued', 'running', 'retrying', 'done', 'dead', 'broken', 'wake', 'LIST')
+if refused then return refused end
+
 local worker, length, retention, want = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4]
 
 local function note_latest(resource, occurred)
   local key = P .. 'latest:' .. resource
-  if occurred > tonumber(redis.call('GET', key) or 0) then redis.call('SET', key, occurred, 'EX', retention) end
+  if occurred > (tonumber(redis.pcall('GET', key)) or 0) then redis.call('SET', key, occurred, 'EX', retention) end
 end
 
 local function finish(id, token, outcome, delay, attempt, unhandled, uncounted, resource, occurred)
   local key = event_key(id)
-  local record = redis.call('HMGET', key, 'token', 'state', 'attempt:' .. token, 'turn')
+  local record = fields(id, 'token', 'state', 'attempt:' .. token, 'turn', 'attempt')
   if record[1] ~= token then return 0 end
   if record[2] ~= 'running' then
     if record[3] == attempt or uncounted == '1' then return 1 end  -- asked again, because the reply was lost
@@ -26,7 +29,7 @@ local function finish(id, token, outcome, delay, attempt, unhandled, uncounted, 
   end
   redis.call('ZREM', P .. record[2], id)
   if uncounted == '1' then
-    redis.call('HINCRBY', key, 'attempt', -1)  -- and no line in its history: there may be any number of them
+    redis.call('HSET', key, 'attempt', math.max((tonumber(record[5]) or 1) - 1, 0))  -- and no line in its history: there may be any number of them
   else
     redis.call('HSET', key, 'attempt:' .. token, attempt)
   end
@@ -50,8 +53,12 @@ local function next_lease()
     if not id then return false end
     redis.call('DEL', RQ .. ':job:' .. id)
     local record = lease(id, worker, length)
-    if record then return { id, record } end
+    if record then
+      if redis.call('LLEN', LIST) > 0 then wake() end
+      return { id, record }
+    end
   end
+  wake()
   return false
 end
 
