@@ -21,6 +21,7 @@ from app.cli.inspect import life
 from app.cli.output import console, program
 from app.cli.run import refuse_used_port
 from app.cli.send import deliver, local_url, summary
+from app.config.files import env_line
 from app.config.settings import Settings
 from app.config.sources import configured_names, configured_values, load_settings
 from app.delivery.samples import sample
@@ -125,7 +126,7 @@ def _remembered(data: Path) -> Iterator[None]:
     values = configured_values()
     file = data / ENV_FILE_NAME
     file.touch(mode=0o600)
-    file.write_text("".join(f"{name}='{value}'\n" for name, value in values.items()))
+    file.write_text("".join(env_line(*item) for item in values.items()))
     try:
         yield
     finally:

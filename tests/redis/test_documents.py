@@ -1,4 +1,4 @@
-"""What the README says is so."""
+"""What the README and the page of settings say is so."""
 
 import re
 from collections.abc import Callable
@@ -10,7 +10,7 @@ import pytest
 
 from app.cli import app as cli
 from app.config.settings import Settings
-from app.config.sources import settings_table
+from app.config.table import settings_page, settings_table
 from app.delivery.envelope import identify, read_envelope
 from app.delivery.samples import sample
 from app.inbox.inbox import Inbox
@@ -29,6 +29,11 @@ def test_the_table_of_settings_is_the_one_of_the_code() -> None:
     """To renew it: jobhook settings --markdown."""
     begin, end = "<!-- settings: `jobhook settings --markdown` -->\n", "<!-- end of settings -->"
     assert README.partition(begin)[2].partition(end)[0].strip() == settings_table().strip()
+
+
+def test_the_page_of_settings_is_the_one_of_the_code() -> None:
+    """To renew it: jobhook settings --markdown > deploy/SETTINGS.md."""
+    assert (ROOT / "deploy/SETTINGS.md").read_text() == settings_page()
 
 
 def test_every_command_it_names_exists() -> None:
