@@ -8,9 +8,9 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from io import StringIO
 from pathlib import Path
-from typing import NamedTuple
 
 from dotenv.parser import Binding, parse_stream
 from dotenv.variables import Variable, parse_variables
@@ -27,11 +27,12 @@ _NAME_WITH_COLON = re.compile(r"(?:export\s+)?[\w.-]+\s*:")
 _SWALLOWED = re.compile(r"(?im)\n\s*(?:export\s+)?(?:JOBHOOK_\w+|JOBSITEON_\w+|REDIS_URL)\s*=")
 
 
-class Entry(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Entry:
     """A name, the text that it is given, and where."""
 
     name: str
-    text: str
+    text: str = field(repr=False)
     place: str
 
 

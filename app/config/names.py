@@ -48,13 +48,12 @@ def complaint(name: str) -> str | None:
         return None
     # With JOBHOOK-PORT, "JOBHOOK_PORT" and an invisible character in front, JOBHOOK_PORT is meant.
     written = re.sub(r"[^A-Z0-9]+", "_", name.upper()).strip("_")
-    meant = written if written in _KNOWN else _nearest(written)
-    if meant == REDIS_URL and written == REDIS_URL:
-        pass
-    elif not written.startswith(OWN_PREFIXES):
-        meant = _with_misspelt_prefix(written)
-        if meant is None:
-            return None
+    if written in _KNOWN:
+        meant: str | None = written
+    elif written.startswith(OWN_PREFIXES):
+        meant = _nearest(written)
+    elif (meant := _with_misspelt_prefix(written)) is None:
+        return None
     shown = "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in name.upper())
     return f"{shown}: no such setting." + (f" Did you mean {meant}?" if meant else "")
 
@@ -72,6 +71,8 @@ def _tail(name: str) -> str:
 
 def _with_misspelt_prefix(written: str) -> str | None:
     """As in JOBHOK_PORT or JOB_HOOK_PORT."""
+    if not written.startswith(OWN_PREFIXES[0][0]):  # comparing is slow, and an environment may be large
+        return None
     own = {known.replace("_", ""): known for known in sorted(_KNOWN) if known.startswith(OWN_PREFIXES)}
     close = difflib.get_close_matches(written.replace("_", ""), own, n=1, cutoff=_TYPING_ERROR_RATIO)
     return own[close[0]] if close else None
@@ -83,9 +84,9 @@ def is_like_redis_url(name: str) -> bool:
 
 
 def is_service_link(name: str, text: str) -> bool:
-    """Whether Kubernetes has set this for a Service of that name, such as `JOBHOOK_PORT=tcp://10.0.0.7:80`.
+    """Whether Kubernetes has set this for a Service, such as `JOBHOOK_PORT=tcp://10.0.0.7:80` for one named `jobhook`.
 
-    It sets seven such variables a Service and port in every pod of the namespace, for a Service named
-    `jobhook` under the prefix of our settings (kubernetes.io/docs/concepts/services-networking/service).
+    It sets seven such variables a Service and port, in every pod of the namespace
+    (kubernetes.io/docs/concepts/services-networking/service).
     """
-    return name.upper().startswith(OWN_PREFIXES) and _SERVICE_LINK.fullmatch(f"{name}={text}") is not None
+    return _SERVICE_LINK.fullmatch(f"{name}={text}") is not None

@@ -5,7 +5,15 @@ from collections.abc import Callable
 from ipaddress import ip_network
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SecretStr,
+    StringConstraints,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from app.config.networks import Network, read_networks, split
@@ -113,7 +121,9 @@ class Settings(BaseSettings):
     )
     signature_algorithm: Algorithm = Field("sha256", description="The hash of the HMAC (assumed: not documented).")
     signature_encoding: Encoding = Field("auto", description="`auto` accepts both `hex` and `base64`.")
-    host: str = Field("127.0.0.1", description="The address to listen on.")
+    host: Annotated[str, StringConstraints(strip_whitespace=True)] = Field(
+        "127.0.0.1", description="The address to listen on."
+    )
     port: int = Field(8000, ge=0, le=65535, description="The port to listen on.")
     processes: int = Field(1, ge=1, le=64, description="Receiver processes.")
     log_format: Literal["auto", "json", "console"] = Field("auto", description="`auto`: JSON unless on a terminal.")

@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from app.config.files import Entry, read_env_file, read_secret_files
 from app.config.names import (
     ENV_FILE,
     FIELDS,
+    OWN_PREFIXES,
     REDIS_URL,
     SECRETS_DIR,
     complaint,
@@ -87,6 +88,13 @@ def configured_values() -> dict[str, str]:
     return {name: entry.text for name, entry in found.entries.items() if entry not in found.secret}
 
 
+def override(name: str, text: str) -> None:
+    """Sets a variable of this process and of those that it starts, in whatever case it has been set before."""
+    for other in [other for other in os.environ if other.upper() == name]:
+        del os.environ[other]
+    os.environ[name] = text
+
+
 @dataclass
 class _Found:
     """What all sources together say."""
@@ -95,7 +103,7 @@ class _Found:
     """By variable; of several sources the first."""
     secret: list[Entry]
     key_is_empty: bool
-    notes: list[str] = field(default_factory=list)
+    notes: list[str]
 
 
 def _find() -> _Found:
@@ -188,8 +196,7 @@ def _unusable_rq_prefix(environment: Iterable[Entry]) -> Iterable[str]:
 
 
 def _about_links(links: list[Entry]) -> Iterable[str]:
-    if links:
-        names = ", ".join(sorted(entry.name for entry in links))
+    if names := ", ".join(sorted(entry.name for entry in links if entry.name.startswith(OWN_PREFIXES))):
         yield (
             f"ignored, because Kubernetes has set them for a Service and not you: {names}. "
             "To be rid of them, set enableServiceLinks: false in the pod"

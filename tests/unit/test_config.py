@@ -16,7 +16,7 @@ from pydantic import SecretStr, ValidationError
 from app.config.names import FIELDS, variable
 from app.config.pasted import unusable_key
 from app.config.settings import Settings
-from app.config.sources import configured_values, load_settings, notes
+from app.config.sources import configured_values, load_settings, notes, override
 from app.config.table import settings_page, settings_rows
 from app.errors import ConfigError
 
@@ -217,6 +217,13 @@ def test_one_name_in_two_cases_has_one_value() -> None:
     )
 
 
+def test_what_a_command_sets_replaces_what_was_set_in_another_case(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("jobhook_workers", "5")
+    monkeypatch.setenv("JOBHOOK_WORKERS", "5")
+    override("JOBHOOK_WORKERS", "7")
+    assert load_settings().workers == 7
+
+
 def test_a_prefix_that_rq_would_not_take_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """P10: RQ would end with a traceback, and the receiver would record events that no worker finds."""
     for prefix in ("", "my rq", "rq*"):
@@ -255,7 +262,16 @@ def test_service_links_are_ignored_and_said(service: str, folder: Path, monkeypa
     assert "enableServiceLinks: false" in note
     in_env_file(folder, "3001")
     assert load_settings().port == 3001
-    assert "JOBHOOK_PORT" not in configured_values() or configured_values()["JOBHOOK_PORT"] == "3001"
+    assert configured_values()["JOBHOOK_PORT"] == "3001"
+
+
+def test_service_links_of_other_services_are_no_concern(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even if the Service is named almost like us."""
+    for service in ("REDIS", "JOBHOOK2", "JOB_HOOK"):
+        for name, value in LINKS.items():
+            monkeypatch.setenv(name.format(service), value)
+    load_settings()
+    assert notes() == []
 
 
 @pytest.mark.parametrize(
