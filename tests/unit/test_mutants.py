@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.mutants.__main__ import flawed, file_of
+from tests.mutants.__main__ import file_of, flawed
 from tests.mutants.flaws import FLAWS, Flaw
 
 ROOT = Path(__file__).parents[2]
