@@ -9,7 +9,7 @@ from rich.table import Table
 from app.cli.output import LEVEL_STYLES, print_json, print_table
 from app.config.settings import Settings
 from app.config.sources import load_settings, notes
-from app.config.table import settings_page, settings_rows
+from app.config.table import settings_rows, settings_table
 from app.errors import ConfigError
 from app.inbox.inbox import connect
 from app.ops.health import Check, check
@@ -32,11 +32,11 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
 
 
 def settings(
-    markdown: Annotated[bool, typer.Option("--markdown", help="Print the page deploy/SETTINGS.md.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print the tables of deploy/SETTINGS.md.")] = False,
 ) -> None:
     """Show all settings and what they are set to."""
     if markdown:
-        typer.echo(settings_page(), nl=False)
+        typer.echo(settings_table())
         return
     current = load_settings()
     table = Table(box=None, pad_edge=False, header_style="bold")

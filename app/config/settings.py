@@ -76,12 +76,6 @@ class Settings(BaseSettings):
         validation_alias="JOBSITEON_PREVIOUS_API_KEYS",
         description="Keys still accepted while rotating, separated by commas.",
     )
-    redis_url: str = Field(
-        "redis://127.0.0.1:6379/0",
-        validation_alias="REDIS_URL",
-        repr=False,
-        description="Where Redis is: `redis://`, `rediss://` (TLS), `unix://`, or `redis+sentinel://` and `rediss+sentinel://`.",
-    )
     require_https: bool = Field(True, description="Refuse what did not come over HTTPS.")
     trusted_proxies: tuple[Network, ...] = Field(
         (ip_network("127.0.0.0/8"), ip_network("::1/128")),
@@ -91,6 +85,12 @@ class Settings(BaseSettings):
         (), description="CIDRs from which deliveries are accepted; empty means all."
     )
     max_body_bytes: Size = Field(1024**2, gt=0, le=64 * 1024**2, description="The largest body accepted.")
+    redis_url: str = Field(
+        "redis://127.0.0.1:6379/0",
+        validation_alias="REDIS_URL",
+        repr=False,
+        description="Where Redis is: `redis://`, `rediss://` (TLS), `unix://`, or `redis+sentinel://` and `rediss+sentinel://`.",
+    )
     ack_budget: Duration = Field(
         1.0, ge=0.05, description="How long recording a delivery may take before the sender gets a 503."
     )

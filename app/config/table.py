@@ -11,47 +11,19 @@ from app.config.settings import DURATION, SIZE, Settings
 from app.units import format_duration, format_size
 
 THEMES = {
-    "Keys and signatures": ("api_key", "previous_api_keys", "signature_algorithm", "signature_encoding"),
-    "Who may deliver": ("require_https", "trusted_proxies", "allowed_ips", "max_body_bytes"),
-    "Redis, and what a 200 means": ("redis_url", "durability", "ack_budget", "dedupe_window", "retention"),
-    "Work": ("handlers", "workers", "handler_timeout", "max_attempts"),
-    "Forwarding": ("forward_urls", "forward_secret"),
-    "JobsiteOn's API": (
-        "api_url",
-        "api_token",
-        "api_timeout",
-        "api_rate_limit",
-        "api_rate_window",
-        "api_plain_loopback",
-    ),
-    "Processes and logs": ("host", "port", "processes", "log_format", "log_level"),
+    "api_key": "Keys",
+    "require_https": "Who may deliver",
+    "redis_url": "Redis, and what a 200 means",
+    "max_attempts": "Work",
+    "forward_urls": "Forwarding",
+    "signature_algorithm": "Signature",
+    "host": "Processes and logs",
+    "api_url": "JobsiteOn's API",
 }
-"""Fields of `Settings`: each stands under one theme."""
+"""The field of `Settings` that each theme begins with; those after it belong to it too."""
 
 _PASSWORD = re.compile(r"(?<=//)[^/]*(?=@)|(?<=password=)[^&]*")
 """In a URL."""
-_INTRODUCTION = """\
-# Settings
-
-This page is made by `jobhook settings --markdown`. `jobhook settings` shows what is set, without secrets;
-`jobhook doctor` says what is wrong.
-
-A setting is looked for in three places, and the first that has it wins:
-
-1. the environment;
-2. the file `.env` in the current folder, or the one that `JOBHOOK_ENV_FILE` names;
-3. files named like the settings in `/run/secrets`, or in the folder that `JOBHOOK_SECRETS_DIR` names.
-
-Names may be written in either case. What is set to nothing (`JOBHOOK_PORT=`) counts as not set. A setting is used or
-refused, never half ignored: an unknown `JOBHOOK_…` or `JOBSITEON_…` name, a line that cannot be read, a named file that
-is missing, or two values for one name in one place stop the start with a line that says where and what to write.
-`JOBHOOK_ENV_FILE=/dev/null` and `JOBHOOK_SECRETS_DIR=/dev/null` say that there is no such file or folder.
-
-- **Durations** have a unit: `500ms`, `90s`, `1h30m`, `30d`. **Sizes** may have one: `1048576`, `500kB`, `1MiB`.
-- **Lists** are separated by commas or white space.
-- **In `.env`** a line is `NAME=value`, and `#` begins a comment. `${OTHER}` and `${OTHER:-default}` are replaced, but
-  not between single quotes: put a key between them if it has a `$` or a `#` in it.
-"""
 
 
 def settings_rows(settings: Settings | None = None) -> Iterable[tuple[str, str, str]]:
@@ -63,17 +35,15 @@ def settings_rows(settings: Settings | None = None) -> Iterable[tuple[str, str, 
         yield variable(field), shown, info.description or ""
 
 
-def settings_table(fields: Iterable[str] | None = None) -> str:
-    """Settings and their defaults as a Markdown table: all, or those of some fields."""
-    wanted = {variable(name) for name in fields or Settings.model_fields}
-    rows = [f"| `{name}` | {shown} | {meaning} |" for name, shown, meaning in settings_rows() if name in wanted]
-    return "\n".join(["| variable | default | meaning |", "|---|---|---|", *rows])
-
-
-def settings_page() -> str:
-    """The page deploy/SETTINGS.md, in Markdown: every setting, by theme."""
-    themes = [f"## {theme}\n\n{settings_table(fields)}\n" for theme, fields in THEMES.items()]
-    return "\n".join([_INTRODUCTION, *themes])
+def settings_table() -> str:
+    """The settings and their defaults in Markdown, a table for each theme, for deploy/SETTINGS.md."""
+    beginnings = {variable(field): theme for field, theme in THEMES.items()}
+    lines: list[str] = []
+    for name, shown, meaning in settings_rows():
+        if theme := beginnings.get(name):
+            lines += ["", f"## {theme}", "", "| variable | default | meaning |", "|---|---|---|"]
+        lines.append(f"| `{name}` | {shown} | {meaning} |")
+    return "\n".join(lines[1:])
 
 
 def _shown(value: Any, metadata: list[Any]) -> str:

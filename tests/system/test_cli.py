@@ -21,7 +21,7 @@ from app.cli.embedded import EmbeddedServer, free_port
 from app.cli.inspect import REPLAY_BATCH
 from app.config.settings import Settings
 from app.config.sources import load_settings
-from app.config.table import settings_page
+from app.config.table import settings_table
 from app.delivery.envelope import identify, read_envelope
 from app.errors import EventNotFound
 from app.inbox.inbox import Inbox
@@ -485,10 +485,10 @@ def test_settings_shows_every_variable_with_its_value(run: Run) -> None:
     assert len(shown) == len(Settings.model_fields)
 
 
-def test_settings_as_the_page_of_the_documentation(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_as_the_tables_of_the_documentation(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the defaults: it is the same wherever it is made."""
     monkeypatch.delenv("JOBSITEON_API_KEY")
-    assert run("settings", "--markdown").output == settings_page()
+    assert run("settings", "--markdown").output == settings_table() + "\n"
 
 
 # --- the whole

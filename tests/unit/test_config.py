@@ -17,7 +17,7 @@ from app.config.names import FIELDS, variable
 from app.config.pasted import unusable_key
 from app.config.settings import Settings
 from app.config.sources import configured_values, load_settings, notes, override
-from app.config.table import settings_page, settings_rows
+from app.config.table import THEMES, settings_rows, settings_table
 from app.errors import ConfigError
 
 KEY = "jso_live_8f2c1d7e4b6a9035"
@@ -628,7 +628,7 @@ def test_is_frozen() -> None:
 
 
 def test_the_table_lists_every_setting_with_its_default() -> None:
-    table = [line for line in settings_page().splitlines() if line.startswith("| `")]
+    table = [line for line in settings_table().splitlines() if line.startswith("| `")]
     assert len(table) == len(Settings.model_fields)
     assert all(field.description for field in Settings.model_fields.values())
     for name in Settings.model_fields:
@@ -639,3 +639,8 @@ def test_the_table_lists_every_setting_with_its_default() -> None:
     assert shown["JOBHOOK_DEDUPE_WINDOW"] == "30d"
     assert shown["JOBHOOK_MAX_BODY_BYTES"] == "1MiB"
     assert shown["JOBHOOK_REQUIRE_HTTPS"] == "true"
+
+
+def test_every_theme_has_its_settings_below_it() -> None:
+    assert list(THEMES) == [name for name in Settings.model_fields if name in THEMES]
+    assert re.findall("^## (.*)$", settings_table(), re.MULTILINE) == list(THEMES.values())
