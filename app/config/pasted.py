@@ -26,7 +26,7 @@ _ANOTHER_SETTING = re.compile(r"(?i)(?:^|\s)(?:JOBHOOK_\w+|JOBSITEON_\w+|REDIS_U
 _ENCODED_BY_A_URL = re.compile(r"(?:[\w.~-]|%[0-9A-Fa-f]{2})+", re.ASCII)
 
 _WRONG_KEYS = {
-    # On the left what a key is searched for, from its beginning where there is a ^.
+    # A pattern that is looked for in a key, and what is wrong with a key that has it. The first found is told.
     r"^[\[{]\s*[\"'][\w.~+/=: -]+[\"']": "is written as JSON: write the key alone, and separate several by commas",
     r"(?i)^(?:export\s+)?(?:JOBHOOK|JOBSITEON)_\w+\s*[=:]": "begins with a setting's name: write the key alone",
     r"(?i)^(?:bearer|basic|token)(?:\s|:|%20)": "begins with a word of the Authorization header: write the key alone",
@@ -40,7 +40,7 @@ _WRONG_KEYS = {
     r"\*{3}|[•●∙·]{3}|[xX]{8}|^.{0,12}\.{3}|\.{3}$|…": (
         "is masked or cut short: copy the whole key; JobsiteOn shows it only once"
     ),
-    rf"^{_PLAIN}(?:\\+[nrt]?)+$": "ends with a backslash: is it the escape of a newline?",
+    rf"^{_PLAIN}(?:\\[nrt]?)+$": "ends with a backslash: is it the escape of a newline?",
     r"&(?:amp|quot|apos|lt|gt|nbsp|#\w+);": "has a character in the form of HTML: copy the key as it is shown",
     rf"^[,;]{_PLAIN}$|^{_PLAIN}[,;]$": "begins or ends with a comma or semicolon",
     rf"^[\"'`]{_PLAIN}$|^{_PLAIN}[\"'`];?$|^([\"'`]).*\1$": "has quotes around it: write it without",

@@ -190,7 +190,7 @@ def _read_node(text: str) -> tuple[str, int] | None:
 def _read_query(query: str | None, allowed: Sequence[str], whose: str, hint: str = "") -> dict[str, str]:
     """The options after the `?`."""
     options: dict[str, str] = {}
-    for part in (query or "").split("&") if query else ():
+    for part in query.split("&") if query else ():
         name, equals, raw = part.partition("=")
         if not equals:
             raise ValueError(_UNREADABLE)
@@ -201,8 +201,10 @@ def _read_query(query: str | None, allowed: Sequence[str], whose: str, hint: str
             raise ValueError(f"gives no value to {name}")
         if name in options:
             raise ValueError(f"gives {name} twice")
-        if "+" in raw:  # which some read as a blank
+        if "+" in raw:  # in a query redis-py takes it for a blank
             raise ValueError(f"has a + in {name}: write %2B for it, or %20 for a blank")
+        if name == "ssl_check_hostname":
+            raw = raw.lower()  # Python's True and False are common in such URLs
         if raw not in (choices := _CHOICES.get(name, (raw,))):
             raise ValueError(f"{name} must be {', '.join(choices[:-1])} or {choices[-1]}")
         options[name] = unquote(raw)
@@ -215,6 +217,8 @@ def _check_certificates(tls: dict[str, str]) -> None:
     Raises:
         ConfigError: a file is missing or is not what it should be.
     """
+    if not tls:
+        return
     for name in _TLS_FILES:
         if name in tls and not Path(tls[name]).is_file():
             raise ConfigError(f"REDIS_URL: {name} names no file that is there")

@@ -1,6 +1,7 @@
 """Settings in files: an `.env` file and a folder of secret files are read whole, or refused with the place."""
 
 import os
+import re
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,8 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.config.files import env_line, read_env_file, read_secret_files
+from app.config.names import is_known
 from app.config.sources import load_settings
 from app.errors import ConfigError
+from tests.support.stack import ROOT
 
 KEY = "jso_live_8f2c1d7e4b6a9035"
 NOBODY_UID = 65534
@@ -259,6 +262,15 @@ def test_a_name_with_an_invisible_character_is_no_other_name() -> None:
 def test_says_where_a_wrong_value_stands() -> None:
     write("\n\nJOBHOOK_PORT=x\n")
     assert problems() == "JOBHOOK_PORT: Input should be a whole number, such as 2 (.env, line 3)"
+
+
+def test_every_line_of_the_example_is_one_of_a_setting(folder: Path) -> None:
+    """Those that are commented out too."""
+    example = (ROOT / ".env.example").read_text()
+    (folder / ".env").write_text(re.sub(r"^#(?=\w+=)", "", example, flags=re.MULTILINE))
+    names = [entry.name for entry in read_env_file(folder / ".env", {})]
+    assert len(names) > 10
+    assert all(map(is_known, names))
 
 
 # References to other variables

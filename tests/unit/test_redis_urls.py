@@ -128,6 +128,7 @@ ACCEPTED: dict[str, dict[str, Any]] = {
     "redis://h?username=u&password=p%2Bw": HOST | {"username": "u", "password": "p+w"},
     "rediss://h?ssl_cert_reqs=none": HOST | {"ssl_cert_reqs": "none"},
     "rediss://h?ssl_check_hostname=false": HOST | {"ssl_check_hostname": False},
+    "rediss://h?ssl_check_hostname=False": HOST | {"ssl_check_hostname": False},
     "unix:///run/redis.sock": SOCK,
     "unix://u:p@/run/redis.sock?db=1": SOCK | {"username": "u", "password": "p", "db": 1},
 }
@@ -146,7 +147,7 @@ def test_a_url_that_is_accepted_is_what_the_connections_do(url: str, expected: d
 
 def test_options_of_sentinel_are_what_the_connections_do() -> None:
     found = read_sentinel_url(
-        "rediss+sentinel://u:p%40@[::1],s2:1/m/2?sentinel_password=a%2Bb&ssl_cert_reqs=none&ssl_check_hostname=false"
+        "rediss+sentinel://u:p%40@[::1],s2:1/m/2?sentinel_password=a%2Bb&ssl_cert_reqs=none&ssl_check_hostname=False"
     )
     tls = {"ssl": True, "ssl_cert_reqs": "none", "ssl_check_hostname": False}
     assert found.nodes == (("::1", 26379), ("s2", 1))
