@@ -124,7 +124,7 @@ def _find() -> _Found:
     sources = [environment, env_file, secret]
     everything = [*environment, *env_file, *secret]
 
-    problems += sorted({problem for entry in everything if (problem := complaint(entry.name))})
+    problems += sorted({problem + _where(entry) for entry in everything if (problem := complaint(entry.name))})
     problems += [problem for source in sources for problem in _contradictions(source)]
     problems += _misplaced(env_file, secret)
     problems += _unusable_rq_prefix(environment)
@@ -221,5 +221,9 @@ def _problems(error: ValidationError, entries: dict[str, Entry]) -> Iterable[str
         name = name if name in FIELDS else variable(name)
         if problem["type"] == "missing":
             message = "is not set. It is required: " + (Settings.model_fields[FIELDS[name]].description or "")
-        entry = entries.get(name)
-        yield f"{name}: {message}" + (f" ({entry.place})" if entry and entry.place != ENVIRONMENT else "")
+        yield f"{name}: {message}" + (_where(entries[name]) if name in entries else "")
+
+
+def _where(entry: Entry) -> str:
+    """For the end of a message. The environment is left out: that is where everybody looks first."""
+    return "" if entry.place == ENVIRONMENT else f" ({entry.place})"

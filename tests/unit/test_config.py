@@ -147,7 +147,8 @@ def set_in_secrets(folder: Path, name: str) -> None:
 @pytest.mark.parametrize("name", ["JOBHOOK_RETENTON", "jobhook_retenton"])
 def test_an_unknown_name_in_a_file_is_an_error(put: Callable[[Path, str], None], name: str, folder: Path) -> None:
     put(folder, name)
-    assert problems() == "JOBHOOK_RETENTON: no such setting. Did you mean JOBHOOK_RETENTION?"
+    place = ".env, line 1" if put is set_in_env_file else f"{folder}/secrets/{name}"
+    assert problems() == f"JOBHOOK_RETENTON: no such setting. Did you mean JOBHOOK_RETENTION? ({place})"
 
 
 @pytest.mark.parametrize(

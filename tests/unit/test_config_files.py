@@ -256,7 +256,7 @@ def test_two_values_for_a_name_are_refused() -> None:
 def test_a_name_with_an_invisible_character_is_no_other_name() -> None:
     """P10: as when files with a byte order mark are put together."""
     write("OTHER=1\n\ufeffJOBHOOK_ALLOWED_IPS=10.0.0.0/8\n")
-    assert problems() == "\\ufeffJOBHOOK_ALLOWED_IPS: no such setting. Did you mean JOBHOOK_ALLOWED_IPS?"
+    assert problems() == "\\ufeffJOBHOOK_ALLOWED_IPS: no such setting. Did you mean JOBHOOK_ALLOWED_IPS? (.env, line 2)"
 
 
 def test_says_where_a_wrong_value_stands() -> None:
