@@ -1,4 +1,8 @@
-"""Which modules hold handlers: imports them, so that they register, and adds what forwards events."""
+"""Which modules hold handlers: imports them, so that they register, and adds what forwards events.
+
+That is done in the process that runs them, never before a fork: a connection that a module opens when it is imported
+must not be shared by several workers, and threads do not survive a fork.
+"""
 
 import importlib
 import pkgutil
@@ -20,7 +24,7 @@ def load(settings: Settings) -> Registry:
             module = importlib.import_module(name)
             for info in pkgutil.walk_packages(getattr(module, "__path__", []), f"{name}."):
                 importlib.import_module(info.name)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise ConfigError(f"JOBHOOK_HANDLERS: {name} cannot be imported: {error!r}") from error
     if settings.forward_urls:
         from workers import forward  # noqa: PLC0415 - httpx and its TLS context: only those who forward pay for them

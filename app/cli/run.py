@@ -6,12 +6,14 @@ import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
 import uvicorn
 
+import app
 from app.config.settings import MULTIPROCESS_DIR
 from app.config.sources import load_settings, notes, override
 from app.errors import ConfigError
@@ -78,7 +80,9 @@ def work(
     if workers is not None:
         override("JOBHOOK_WORKERS", str(workers))
     load_settings()  # before RQ is imported: what it cannot use it says with a traceback
-    os.execv(sys.executable, [sys.executable, "-m", "workers"])  # noqa: S606 - our own module
+    # By its path, and without the current folder in front: that may have a `workers` of its own.
+    workers_of_ours = Path(app.__file__).parents[1] / "workers" / "__main__.py"
+    os.execv(sys.executable, [sys.executable, "-P", str(workers_of_ours)])  # noqa: S606 - our own module
 
 
 def refuse_used_port(host: str, port: int) -> None:

@@ -42,13 +42,15 @@ end
 if since < 0 then follow_clock_back(-since) end
 
 local mended = 0
+local STATES = { queued = true, running = true, retrying = true, done = true, dead = true }
 
 -- Sees to it that an event is in the index of its state, and in no other.
 local function mend(id)
-  local record = fields(id, 'state', 'received', 'meta')
-  local state, received = record[1], tonumber(record[2])
-  local index = state and SHARED[state] == 'zset' and state
-  if not index or not received or not record[3] or redis.call('HEXISTS', event_key(id), 'body') == 0 then
+  local key = event_key(id)
+  local state = redis.pcall('HGET', key, 'state')
+  if not STATES[state] then return set_aside(id) end
+  local received = tonumber(redis.call('HGET', key, 'received'))
+  if not received or redis.call('HEXISTS', key, 'meta') + redis.call('HEXISTS', key, 'body') < 2 then
     return set_aside(id)
   end
   if state == 'done' or state == 'dead' then
