@@ -115,7 +115,7 @@ class Supervisor:
 
     def _begin_pulse(self) -> None:
         try:
-            self._pulse = Pulse()
+            self._pulse = Pulse(self._settings.redis_url)
         except OSError as error:
             log.warning("`jobhook alive` will not see this supervisor", reason=str(error))
 

@@ -3,14 +3,15 @@
 import typer
 
 from app.cli.output import errors
+from app.config.sources import load_settings
 from app.ops.pulse import beats
 
 
 def alive() -> None:
     """Check that the supervisor of the workers on this machine goes on; exit with 1 if not. Asks no Redis."""
-    found = beats()
+    found = beats(load_settings().redis_url)
     if not found:
-        errors.print("No supervisor of workers is running here, as this user can see.")
+        errors.print("No supervisor of workers runs here: start `jobhook work`.")
         raise typer.Exit(1)
     if stuck := [beat for beat in found if not beat.is_recent]:
         for beat in stuck:

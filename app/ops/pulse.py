@@ -3,10 +3,14 @@
 It tells whether the process itself goes on, whatever Redis and other supervisors do. The file is in memory where
 that can be had, so that it works in a container whose file system is read-only. Its owner holds a lock on it as long
 as it lives: what a killed supervisor has left behind is known by the lock that nobody holds.
+
+Supervisors on one machine may belong to several deployments: each looks after its own, which are those on its Redis.
 """
 
 import fcntl
+import hashlib
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,17 +21,22 @@ from typing import NamedTuple
 ALIVE_WITHIN_SECONDS = 10.0
 """A supervisor ticks every second; a tick during an outage of Redis takes a few."""
 
-_PREFIX, _SUFFIX = "jobhook-workers-", ".alive"
+_SUFFIX = ".alive"
+_CREDENTIALS = re.compile(r"(?<=//)[^/]*@|(?<=password=)[^&]*")
 
 
 class Pulse:
     """The file, as its owner has it."""
 
-    def __init__(self) -> None:
-        """Raises OSError if no folder can be written."""
+    def __init__(self, redis_url: str) -> None:
+        """Begins to beat.
+
+        Raises:
+            OSError: no folder can be written.
+        """
         for folder in _folders():
             with suppress(OSError):
-                self._fd, name = tempfile.mkstemp(prefix="." + _PREFIX, dir=folder)
+                self._fd, name = tempfile.mkstemp(prefix="." + _prefix(redis_url), dir=folder)
                 break
         else:
             raise OSError(f"none of {', '.join(map(str, _folders()))} can be written")
@@ -35,7 +44,10 @@ class Pulse:
         self.beat()
         # Only now may it be found: a file without a lock would be taken for a dead supervisor's.
         self._file = Path(name).rename(Path(name).with_name(f"{Path(name).name[1:]}{_SUFFIX}"))
-        _remove_leftovers()
+        for file in _files(redis_url):
+            with suppress(OSError), _opened(file) as fd:
+                if _is_abandoned(fd):
+                    file.unlink()
 
     def beat(self) -> None:
         """Says that the owner is alive now."""
@@ -63,10 +75,10 @@ class Beat(NamedTuple):
         return 0 <= self.seconds_ago <= ALIVE_WITHIN_SECONDS
 
 
-def beats() -> list[Beat]:
-    """The last beat of each supervisor on this machine, as far as its file can be read by this user."""
+def beats(redis_url: str) -> list[Beat]:
+    """The last beat of each supervisor on this machine that works on this Redis, as far as this user may see it."""
     found = []
-    for file in _files():
+    for file in _files(redis_url):
         with suppress(OSError, ValueError), _opened(file) as fd:
             if not _is_abandoned(fd):
                 at, pid = os.pread(fd, 64, 0).split()
@@ -79,16 +91,14 @@ def _folders() -> list[Path]:
     return [*([Path(runtime.split(":")[0])] if runtime else []), Path("/dev/shm"), Path(tempfile.gettempdir())]  # noqa: S108 - created by mkstemp
 
 
-def _files() -> Iterator[Path]:
+def _prefix(redis_url: str) -> str:
+    """Without the password: what can be guessed could be tried out on a hash of it."""
+    return f"jobhook-workers-{hashlib.sha256(_CREDENTIALS.sub('', redis_url).encode()).hexdigest()[:16]}-"
+
+
+def _files(redis_url: str) -> Iterator[Path]:
     for folder in _folders():
-        yield from folder.glob(f"{_PREFIX}*{_SUFFIX}")
-
-
-def _remove_leftovers() -> None:
-    for file in _files():
-        with suppress(OSError), _opened(file) as fd:
-            if _is_abandoned(fd):
-                file.unlink()
+        yield from folder.glob(f"{_prefix(redis_url)}*{_SUFFIX}")
 
 
 @contextmanager
