@@ -124,6 +124,12 @@ class Presence:
         """
         if self._commands is None:
             self._commands = self._worker.connection.pubsub()  # type: ignore[no-untyped-call]
-            self._commands.subscribe(**{self._worker.pubsub_channel_name: self._worker.handle_payload})
+            self._commands.subscribe(**{self._worker.pubsub_channel_name: self._carry_out})
         while self._commands.get_message(timeout=0):
             pass
+
+    def _carry_out(self, message: dict[Any, Any]) -> None:
+        try:
+            self._worker.handle_payload(message)  # type: ignore[no-untyped-call]
+        except Exception as error:  # noqa: BLE001 - anybody may publish anything
+            log.warning("not a command of RQ", worker=self._worker.name, **describe(error))

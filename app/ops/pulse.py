@@ -12,10 +12,10 @@ import hashlib
 import os
 import re
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from time import monotonic
 from typing import NamedTuple
 
 ALIVE_WITHIN_SECONDS = 10.0
@@ -51,7 +51,7 @@ class Pulse:
 
     def beat(self) -> None:
         """Says that the owner is alive now."""
-        os.pwrite(self._fd, f"{monotonic():020.3f} {os.getpid()}\n".encode(), 0)
+        os.pwrite(self._fd, f"{time.monotonic():020.3f} {os.getpid()}\n".encode(), 0)
 
     def leave_to_parent(self) -> None:
         """In a forked process: keeps it from holding the lock for its parent."""
@@ -72,7 +72,7 @@ class Beat(NamedTuple):
     @property
     def is_recent(self) -> bool:
         """Whether the supervisor is alive, and not merely there."""
-        return 0 <= self.seconds_ago <= ALIVE_WITHIN_SECONDS
+        return abs(self.seconds_ago) <= ALIVE_WITHIN_SECONDS  # in the future: from before the machine was started anew
 
 
 def beats(redis_url: str) -> list[Beat]:
@@ -82,7 +82,7 @@ def beats(redis_url: str) -> list[Beat]:
         with suppress(OSError, ValueError), _opened(file) as fd:
             if not _is_abandoned(fd):
                 at, pid = os.pread(fd, 64, 0).split()
-                found.append(Beat(int(pid), monotonic() - float(at)))
+                found.append(Beat(int(pid), time.monotonic() - float(at)))
     return found
 
 
