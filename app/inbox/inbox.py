@@ -182,7 +182,7 @@ class Inbox:
             return prefix
         matches: set[str] = {
             id.decode()
-            for state in STATES
+            for state in (*STATES, "broken")
             for id, _ in self.redis.zscan_iter(PREFIX + state, match=prefix + "*", count=1000)
         }
         if not matches:

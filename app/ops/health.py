@@ -21,6 +21,8 @@ CLOCK_TOLERANCE_SECONDS = 5.0
 LONGEST_PROBE_SECONDS = 1.0
 """How long a replica may take to confirm a write; the whole probe takes up to three times as long."""
 PROBE_TTL_SECONDS = 60
+BROKEN_SHOWN = 3
+"""Ids of events that are named."""
 FULL_FROM = 0.9
 """The share of maxmemory from which new deliveries are in danger of being refused."""
 
@@ -75,7 +77,9 @@ def _checks(settings: Settings, redis: "Redis") -> Iterator[Check]:
     yield _memory(info)
     seconds, microseconds = redis.time()
     yield _clock(seconds + microseconds / 1e6 - time.time())
-    yield _workers(Inbox(redis, settings).stats().swept_seconds_ago)
+    inbox = Inbox(redis, settings)
+    yield _workers(inbox.stats().swept_seconds_ago)
+    yield from _broken(inbox.broken())
 
 
 def _unusable(finding: str, error: Exception, remedy: str) -> Check:
@@ -149,6 +153,15 @@ def _clock(ahead: float) -> Check:
     if abs(ahead) > CLOCK_TOLERANCE_SECONDS:
         return Check("clock", "warn", f"Redis is {ahead:+.0f} s against this machine", "run NTP on both")
     return Check("clock", "ok", "agrees with Redis")
+
+
+def _broken(ids: list[str]) -> Iterator[Check]:
+    if not ids:
+        return
+    shown = ", ".join(ids[:BROKEN_SHOWN]) + (", …" if len(ids) > BROKEN_SHOWN else "")
+    finding = f"{len(ids)} {'is' if len(ids) == 1 else 'are'} gone or cannot be read, and set aside: {shown}"
+    remedy = f"look at `HGETALL {PREFIX}event:<id>` in redis-cli; have the events delivered again to record them anew"
+    yield Check("records", "warn", finding, remedy)
 
 
 def _workers(swept_seconds_ago: float | None) -> Check:

@@ -30,7 +30,7 @@ from app.receiver.intake import Intake
 from tests.support.stack import HANDLERS, KEY, ROOT, MakeStack, Stack
 
 Run = Callable[..., Result]
-COMMANDS = ("serve", "work", "dev", "send", "events", "event", "replay", "doctor", "settings")
+COMMANDS = ("serve", "work", "alive", "dev", "send", "events", "event", "replay", "doctor", "settings")
 
 
 def invoke(*arguments: str) -> Result:
@@ -683,3 +683,25 @@ def test_work_runs_as_many_workers_as_it_is_told(server: EmbeddedServer, make_st
     assert stack.log_lines("supervisor started")[0]["workers"] == 1
     process.terminate()
     assert process.wait(30) == 0
+
+
+# --- what cannot be read
+
+
+def test_a_record_that_cannot_be_read_is_left_out_and_said(run: Run, inbox: Inbox, settings: Settings) -> None:
+    """P2, P9: until then, no listing dies of it."""
+    broken, other = record(settings, event_id="evt_1"), record(settings, event_id="evt_2")
+    inbox.redis.hdel(f"jobhook:event:{broken}", "received", "body")
+    assert [event["id"] for event in json.loads(run("events", "--json").stdout)] == [other]
+    inbox.sweep()
+    listed = run("events")
+    assert listed.exit_code == 0
+    assert other in listed.stdout
+    assert broken not in listed.stdout
+    assert listed.stderr.startswith("Without 1 record that cannot be read. See: ")
+    said = run("event", broken[:8])
+    assert said.exit_code == 1
+    assert f"The record of event {broken} cannot be read: no field 'received'." in str(said.exception)
+    checks = {check["check"]: check for check in json.loads(run("doctor", "--json").stdout)}
+    assert checks["records"]["level"] == "warn"
+    assert broken in checks["records"]["finding"]
