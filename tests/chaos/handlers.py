@@ -1,6 +1,8 @@
 """The handlers under fault. Each effect is a line in a file outside Redis."""
 
 import os
+import subprocess
+import threading
 import time
 from functools import partial
 from time import monotonic
@@ -18,6 +20,7 @@ STEPS: dict[str, tuple[str, ...]] = {
     "chaos.slow": ("slow",),
     "chaos.serial": ("serial",),
     "chaos.doomed": ("doomed",),
+    "chaos.untidy": ("untidy",),
 }
 """The effects that an event of each type has, each once."""
 DOOMED = "chaos.doomed"
@@ -72,6 +75,14 @@ def take_time(event: Event) -> None:
 @on("chaos.serial", one_at_a_time="resource")
 def take_a_turn(event: Event) -> None:
     once(event, "serial")
+
+
+@on("chaos.untidy")
+def leave_things_behind(event: Event) -> None:
+    """A process and a thread that outlive the event."""
+    once(event, "untidy", SLOW_SECONDS)
+    subprocess.Popen(["sleep", "3600"])
+    threading.Thread(target=time.sleep, args=(3600,), daemon=True).start()
 
 
 @on(DOOMED)

@@ -29,7 +29,8 @@ PROBE = "chaos.plain"
 
 RESOURCES = 5
 """So many resources are shared by the events that take turns."""
-TYPES, WEIGHTS = list(STEPS), (45, 25, 10, 5, 10, 5)
+TYPES, WEIGHTS = list(STEPS), (45, 25, 10, 5, 10, 5, 0)
+"""The last is sent by a fault only."""
 DUPLICATES, LATE_DUPLICATES, CONFLICTS, FORGERIES = 0.05, 0.05, 0.05, 0.05
 LATE_SECONDS = 2.0
 _WRONG_KEY = b"not-the-key-0123456789"

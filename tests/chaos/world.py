@@ -24,7 +24,7 @@ from tests.chaos.proxy import Link, Proxy
 from tests.chaos.sender import Sender
 from tests.support import wait_until
 from tests.support.processes import family
-from tests.support.stack import KEY, Stack
+from tests.support.stack import KEY, ROOT, Stack
 
 T = TypeVar("T")
 
@@ -36,6 +36,7 @@ FINISH_SECONDS = 8
 """How long the last events of the stream may take until they are answered."""
 TOOL_SECONDS = 30
 """How long a command line tool may run."""
+SABOTAGE = ROOT / "tests" / "support" / "sabotage"
 IGNORE_FILE_SIZE_SIGNAL = ("sh", "-c", 'trap "" XFSZ; exec "$@"', "sh")
 """So that a write over the limit fails as on a full disk, instead of ending the process."""
 
@@ -47,6 +48,8 @@ class World:
         self.quick = quick
         self.random = random.Random(seed)  # noqa: S311 - reproducible
         self.ledger = Ledger(folder / "effects.tsv")
+        self.order = folder / "order"
+        """The file that says what fails in all processes (tests/support/sabotage)."""
         self.begin_redis(folder)
         self._loop = uvloop.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="loop", daemon=True)
@@ -61,6 +64,8 @@ class World:
             JOBHOOK_HANDLERS="tests.chaos.handlers",
             JOBHOOK_HANDLER_TIMEOUT=f"{HANDLER_TIMEOUT_SECONDS}s",
             JOBHOOK_WORKERS=str(WORKERS_EACH),
+            PYTHONPATH=str(SABOTAGE),
+            SABOTAGE=str(self.order),
             **{EFFECTS_FILE: str(self.ledger.file)} | self.environment,
         )
 
