@@ -112,7 +112,7 @@ def settings_table() -> str:
 
 
 def _shown(value: Any, metadata: list[Any]) -> str:
-    if value is None:
+    if value is None or value == "":
         return "*none*"
     if isinstance(value, tuple):
         return ", ".join(_shown(part, []) for part in value) or "*none*"

@@ -12,8 +12,8 @@ import structlog
 from starlette.types import Receive, Scope, Send
 
 from app.config.settings import Settings
-from app.delivery import signature
 from app.delivery.envelope import Envelope, identify, read_envelope
+from app.delivery.signature import Verifier
 from app.errors import BadSignature, describe
 from app.inbox.record import Delivery
 from app.ops.metrics import Metrics
@@ -41,6 +41,8 @@ class RequestHeaders:
 
     def all(self, name: bytes) -> list[bytes]:
         """Every value of a header."""
+        if len(self._last) == len(self._pairs):
+            return [self._last[name]] if name in self._last else []
         return [value for found, value in self._pairs if found == name]
 
     def joined(self, name: bytes) -> bytes:
@@ -59,9 +61,7 @@ class Receiver:
         self._log = log.bind()  # assembled now, not at each line
         self._gate = Gate(settings)
         self._bodies = BodyReader(settings.max_body_bytes)
-        self._verifier = signature.Verifier(
-            settings.signing_keys, settings.signature_algorithm, settings.signature_encoding
-        )
+        self._verifier = Verifier(settings.signing_keys, settings.signature_scheme)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handles one request."""
@@ -71,12 +71,12 @@ class Receiver:
         except Disconnected:
             return
         except Refusal as refusal:
-            await self._refuse(scope, send, type(refusal))
+            await self._refuse(scope, send, refusal)
             return
         except Exception as error:  # noqa: BLE001 - the last line of defence
             # A flaw of ours must not cost the sender its delivery: it is asked to send again (P6).
             log.critical("unexpected error", **describe(error))
-            await self._refuse(scope, send, Unavailable)
+            await self._refuse(scope, send, Unavailable())
             return
         status = "duplicate" if receipt.status == "revived" else receipt.status
         body = f'{{"status":"{status}","id":"{receipt.id}"}}'.encode()
@@ -106,19 +106,20 @@ class Receiver:
         refuse_encoded(headers.joined(b"content-encoding"))
         body = await self._bodies.read(receive, headers.joined(b"content-length"))
         try:
-            signer = self._verifier.verify(headers.all(signature.HEADER), body)
-        except BadSignature:
-            raise Unauthentic from None
+            signer = self._verifier.verify(headers.all, body, scope["method"], scope["raw_path"], scope["query_string"])
+        except BadSignature as bad:
+            raise Unauthentic(bad.fault) from None
         envelope = read_envelope(body)
         receipt = await self._intake.accept(_delivery(body, envelope, headers, client, signer))
         return receipt, envelope, client, len(body)
 
-    async def _refuse(self, scope: Scope, send: Send, refusal: type[Refusal]) -> None:
+    async def _refuse(self, scope: Scope, send: Send, refusal: Refusal) -> None:
         headers, body = refusal.response()
         await _respond(send, refusal.status, headers, body)
         self._metrics.refused(refusal.slug)
         peer = scope["client"]
-        log.warning("refused", reason=refusal.slug, peer=peer[0] if peer else None)
+        why = {"why": refusal.why} if refusal.why else {}
+        log.warning("refused", reason=refusal.slug, **why, peer=peer[0] if peer else None)
 
 
 def _delivery(body: bytes, envelope: Envelope, headers: RequestHeaders, client: Client, signer: int) -> Delivery:

@@ -281,7 +281,7 @@ def test_says_in_one_line_what_is_wrong_with_a_value(name: str, value: str) -> N
         ("JOBHOOK_WORKERS", "many"),
         ("JOBHOOK_REQUIRE_HTTPS", "perhaps"),
         ("JOBHOOK_DURABILITY", "disk"),
-        ("JOBHOOK_SIGNATURE_ALGORITHM", "sha1"),
+        ("JOBHOOK_SIGNATURE_ALGORITHM", "md5"),
         ("JOBHOOK_LOG_LEVEL", "loud"),
     ],
 )
