@@ -29,7 +29,7 @@ from app.receiver.intake import Intake
 from tests.support.stack import HANDLERS, KEY, ROOT, MakeStack, Stack
 
 Run = Callable[..., Result]
-COMMANDS = ("serve", "work", "dev", "send", "events", "event", "replay", "doctor", "settings")
+COMMANDS = ("serve", "work", "dev", "send", "events", "event", "replay", "diagnose", "doctor", "settings")
 
 
 def invoke(*arguments: str) -> Result:

@@ -1,0 +1,329 @@
+"""From what a search has found to settings that accept the request, or to the likeliest trouble in plain words."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+
+from app.delivery.diagnosis.clues import Mac, forms
+from app.delivery.diagnosis.keys import TYPED, Key
+from app.delivery.diagnosis.request import RawRequest
+from app.delivery.diagnosis.search import Found, Search
+from app.delivery.scheme import ALGORITHMS, AUTO_FORM, BODY, TOLERANCE_SECONDS, Scheme, read_time, setting
+from app.delivery.signature import Verifier
+from app.errors import BadSignature, SignatureFault
+from app.units import format_duration
+
+_HASH_NAMES = {"md5": "MD5", "sha1": "SHA-1", "sha256": "SHA-256", "sha384": "SHA-384", "sha512": "SHA-512"}
+_KEY_FORMS = {"text": "used as it is written", "hex": "decoded from hex", "base64": "decoded from base64"}
+_LATE: tuple[SignatureFault, ...] = ("timestamp out of tolerance", "unreadable timestamp")
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """Settings with which the signature of the request verifies."""
+
+    settings: dict[str, str]
+    """Environment variables: those that have to differ from the present ones."""
+    key: str
+    """The name of the key that signed, such as `current`, and how it was used if not as configured."""
+    says: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """Something that keeps the signature from verifying."""
+
+    cause: str
+    """In a word or two, from a fixed list."""
+    says: str
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """What is known of a request's signature; the best and the likeliest first."""
+
+    matches: tuple[Match, ...]
+    causes: tuple[Cause, ...]
+
+
+def diagnose(
+    request: RawRequest, keys: Sequence[Key], scheme: Scheme, url: str = "", now: float | None = None
+) -> Diagnosis:
+    """Finds out how a request was signed.
+
+    `keys` are those that may have signed it (`named` names the configured ones), `scheme` is the present one, `url` is
+    the public one of the webhook, if it is known, and `now` is when the request came, if not just now.
+    """
+    for key in keys:
+        fault = _fault(request, key, scheme, now)
+        if fault is None or fault in _LATE:
+            present = Match({}, key.name, "The signature verifies with the present settings." + _typed(key))
+            return Diagnosis((present,), (_late(scheme, fault),) if fault else ())
+    search = Search(request, keys, scheme, _urls(request, url or scheme.url))
+    found = search.run()
+    matches = {tuple(match.settings.items()): match for one in found if (match := _match(request, scheme, one, now))}
+    ordered = sorted(matches.values(), key=lambda match: len(match.settings))
+    return Diagnosis(tuple(ordered), tuple(_causes(request, keys, scheme, search, found, bool(matches))))
+
+
+# Matches
+
+
+def _match(request: RawRequest, present: Scheme, found: Found, now: float | None) -> Match | None:
+    if found.altered is not None or found.mac.hash not in ALGORITHMS:
+        return None
+    scheme = _scheme(request, present, found)
+    if scheme is None:
+        return None
+    key = found.material.key
+    settings = {
+        setting(field.name): str(getattr(scheme, field.name))
+        for field in fields(Scheme)
+        if getattr(scheme, field.name) != getattr(present, field.name)
+    }
+    says = list(_says(present, scheme, found))
+    if _fault(request, key, scheme, now) in _LATE:
+        says.append(
+            f"This request is older than {setting('tolerance')} ({format_duration(scheme.tolerance)}) allows: a new "
+            "one will be accepted, this one will not."
+        )
+    return Match(settings, f"{key.name}, {key.twist}" if key.twist else key.name, " ".join(says))
+
+
+def _scheme(request: RawRequest, present: Scheme, found: Found) -> Scheme | None:
+    """The scheme nearest to the present one that accepts the request; None if there is none."""
+    mac = found.mac
+    base = replace(
+        present,
+        header=present.header if mac.header.lower() == present.header.lower() else mac.header,
+        algorithm=mac.hash,  # type: ignore[arg-type]  # the caller has looked
+        content=found.content,
+        timestamp_header=_own_header(found.time, mac),
+        id_header=_own_header(found.id, mac),
+        key_form=found.material.form,
+        url=found.url or present.url,
+    )
+    now = read_time(found.time.value) if found.time else None
+    derived = list(forms(mac, found.time, found.id))
+    # A sender that numbers its versions sends several of them while it rotates its keys: that is the first form.
+    tried = (
+        [*derived[:1], present.form, AUTO_FORM, *derived]
+        if "} v" in derived[0]
+        else [present.form, AUTO_FORM, *derived]
+    )
+    for form in tried:
+        for encoding in dict.fromkeys((present.encoding, mac.encoding)):
+            scheme = replace(base, form=form, encoding=encoding)
+            if _fault(request, found.material.key, scheme, now) is None:
+                return scheme
+    return None
+
+
+def _own_header(clue: object, mac: Mac) -> str:
+    header = getattr(clue, "header", mac.header)
+    return "" if header == mac.header else str(header)
+
+
+def _says(present: Scheme, scheme: Scheme, found: Found) -> Iterator[str]:
+    """Sentences for what differs from the present settings."""
+    key = found.material.key
+    yield f"HMAC-{_HASH_NAMES[scheme.algorithm]} with the {key.name} key{', ' + key.twist if key.twist else ''}."
+    if scheme.header != present.header:
+        yield f"The signature is in the header {scheme.header}."
+    if scheme.algorithm == "sha1" and present.algorithm != "sha1":
+        yield "SHA-1 is weak, though not yet broken in an HMAC: ask the sender for SHA-256."
+    if found.mac.encoding == "base64-of-hex":
+        yield "What is encoded in base64 is not the MAC but its hex digits."
+    if scheme.key_form != present.key_form:
+        how = _KEY_FORMS.get(scheme.key_form, f"hashed ({scheme.key_form})")
+        yield f"The key is {how} before it is used."
+    if scheme.content != present.content:
+        yield f"What is signed is {_in_words(scheme.content)}."
+    if found.time:
+        yield f"The timestamp is in {'the signature' if found.time.header == found.mac.header else found.time.header}."
+    if found.id:
+        yield f"The id is in {'the signature' if found.id.header == found.mac.header else found.id.header}."
+    if found.url and found.url != present.url:
+        yield f"The URL that is signed is {found.url}."
+    if not scheme.signs_time and present.tolerance != TOLERANCE_SECONDS:
+        yield f"Remove {setting('tolerance')}: no timestamp is signed."
+    if key.twist:
+        yield f"Write the key so where it is set: {key.twist}."
+    if typed := _typed(key):
+        yield typed.strip()
+
+
+def _typed(key: Key) -> str:
+    return " Put the key that was typed into JOBSITEON_API_KEY." if key.name == TYPED else ""
+
+
+def _in_words(content: str) -> str:
+    if content == BODY:
+        return "the body alone"
+    if content == BODY + r"\n":
+        return "the body and a newline: either the sender adds it before it signs, or a proxy takes it off the body"
+    return f"`{content}`"
+
+
+# Causes
+
+
+def _causes(
+    request: RawRequest, keys: Sequence[Key], scheme: Scheme, search: Search, found: Sequence[Found], matched: bool
+) -> Iterator[Cause]:
+    if len(request.all(scheme.header.lower().encode())) > 1:
+        yield Cause(
+            "header repeated",
+            f"The request has the header {scheme.header} more than once. Jobhook refuses that, because nothing "
+            "tells which of them counts. Look for a proxy that adds a second one.",
+        )
+    if found:
+        yield from _found_causes(found[0], matched)
+        return
+    unkeyed = next(search.unkeyed(), None)
+    suspects = [mac for mac in search.macs if mac.is_named or mac.header.lower() == scheme.header.lower()]
+    if unkeyed and unkeyed[1] != "the body alone":
+        mac, words = unkeyed
+        yield Cause(
+            "not an HMAC",
+            f"{mac.header} holds a plain {_HASH_NAMES[mac.hash]} of {words}, not an HMAC. It cannot be accepted, "
+            "because such a hash can be continued by whoever sees it.",
+        )
+        return
+    if unkeyed:
+        suspects = [mac for mac in suspects if mac.header != unkeyed[0].header]
+    if not suspects:
+        yield _no_signature(request, scheme)
+        return
+    yield from _nothing_fits(request, keys, search, suspects, unkeyed is not None)
+
+
+def _found_causes(found: Found, matched: bool) -> Iterator[Cause]:
+    key = found.material.key
+    if found.altered:
+        yield Cause("body altered", _altered_says(found))
+    if key.twist:
+        yield Cause(
+            "key mispasted",
+            f"The signature fits the {key.name} key {key.twist}. Look how the key was pasted, here and at the sender.",
+        )
+    if found.mac.hash not in ALGORITHMS:
+        yield Cause(
+            "weak hash",
+            f"The signature is an HMAC-{_HASH_NAMES[found.mac.hash]} with the {key.name} key. Jobhook does not accept "
+            "that: ask the sender for SHA-256.",
+        )
+    elif not matched and not found.altered:
+        yield Cause(
+            "unreadable form",
+            f"The {key.name} key made the MAC in {found.mac.header}, but no settings can read the header as it is "
+            "written. Set the form by hand: see JOBHOOK_SIGNATURE_FORM.",
+        )
+
+
+def _altered_says(found: Found) -> str:
+    altered = found.altered
+    assert altered is not None  # noqa: S101 - the caller has looked
+    also = "" if found.content == BODY else f" What is signed is `{found.content}`."
+    change = "was written anew (parsed and re-serialised)" if altered.rewritten else "was changed"
+    return (
+        f"The signature fits the {found.material.key.name} key and the body as it was before: {altered.how}.{also} So "
+        f"the body {change} after it was signed, and no setting can accept it: what arrives is not what was signed. "
+        "Look for a proxy, a gateway or middleware that parses and rewrites the body, or changes its encoding, and "
+        "make it pass the bytes on as they are. If the sender itself does it, only the sender can mend it."
+    )
+
+
+def _no_signature(request: RawRequest, scheme: Scheme) -> Cause:
+    values = request.all(scheme.header.lower().encode())
+    if values:
+        return Cause(
+            "no signature",
+            f"{scheme.header} is there, with {len(values[0])} characters, but it holds nothing that is as long as an "
+            "HMAC in hex or base64. Is it a token, or a signature with a public key?",
+        )
+    return Cause(
+        "no signature",
+        f"The request has no header {scheme.header}, and no other that holds an HMAC. Is signing switched on "
+        "at the sender, and does every proxy pass the header on? A test with curl or a browser has none: use "
+        "`jobhook send`.",
+    )
+
+
+def _nothing_fits(
+    request: RawRequest, keys: Sequence[Key], search: Search, suspects: Sequence[Mac], checked: bool
+) -> Iterator[Cause]:
+    looks = ", ".join(
+        dict.fromkeys(f"{mac.header} ({len(mac.mac)} bytes: looks like {_HASH_NAMES[mac.hash]})" for mac in suspects)
+    )
+    if not request.body:
+        yield Cause(
+            "empty body",
+            "The request has no body. If the sender sent one, it was lost on its way, as in a redirect, or not saved.",
+        )
+    elif not request.complete:
+        yield Cause(
+            "request incomplete",
+            "The body is not as long as the request says: it was saved in part, or its line ends were changed. Save it "
+            "again, byte by byte.",
+        )
+    names = ", ".join(dict.fromkeys(key.name for key in keys))
+    intact = " The body is not the trouble: a plain hash of it in the request fits." if checked else ""
+    yield Cause(
+        "another key",
+        f"None of the keys tried ({names}) made the MAC in {looks}, whatever was tried: {search.tried:,} ways. Most "
+        "likely another key signs: that of another endpoint or account, a test key, or one from before a rotation or "
+        f"after it.{intact} Compare with the sender's settings; `--key-prompt` tries a key that you type.",
+    )
+    if not checked:
+        yield Cause(
+            "unknown scheme",
+            "Less likely, the key is right and something is signed that was not tried: a field of the payload, another "
+            "URL (`--url`), a header of its own, or content that was changed in an unusual way.",
+        )
+    if search.is_cut:
+        yield Cause(
+            "large request",
+            "Not everything was tried: the body is large, or many headers could be a signed time or id. Diagnose a "
+            "smaller request, such as a test event.",
+        )
+
+
+def _late(scheme: Scheme, fault: SignatureFault) -> Cause:
+    if fault == "unreadable timestamp":
+        return Cause(fault, "The signature verifies, but its timestamp cannot be read as a time.")
+    return Cause(
+        fault,
+        f"The signature verifies, but its timestamp differs from the clock by more than {setting('tolerance')} "
+        f"({format_duration(scheme.tolerance)}). An old request saved in a file always does. If new ones do, look at "
+        "this machine's clock; if only retries do, raise the tolerance to the time over which the sender retries.",
+    )
+
+
+# What both need
+
+
+def _fault(request: RawRequest, key: Key, scheme: Scheme, now: float | None) -> SignatureFault | None:
+    """Why a scheme does not accept a request with this key, or None if it does."""
+    try:
+        Verifier([key.value], scheme).verify(
+            request.all, request.body, request.method, request.path, request.query, now
+        )
+    except BadSignature as bad:
+        return bad.fault
+    except ValueError:  # the key does not have the form of the scheme, or the scheme contradicts itself
+        return "no key fits"
+    return None
+
+
+def _urls(request: RawRequest, url: str) -> list[str]:
+    """The URLs that may be signed: the one that is known, or those that the request itself suggests."""
+    if url:
+        return [url]
+    hosts = request.all(b"x-forwarded-host") + request.all(b"host")
+    paths = dict.fromkeys((request.target, request.path))
+    return [
+        f"{scheme}://{host.decode('latin-1')}{path.decode('latin-1')}"
+        for host in hosts[:2]
+        for scheme in ("https", "http")
+        for path in paths
+    ]
