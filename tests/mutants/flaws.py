@@ -6,6 +6,7 @@ ACCEPT, COMMON, SWEEP, WORK = (f"app/inbox/scripts/{name}.lua" for name in ("acc
 STEP = "app/inbox/scripts/step.lua"
 GUARDS, INTAKE, ENDPOINT = (f"app/receiver/{name}.py" for name in ("guards", "intake", "endpoint"))
 SIGNATURE = "app/delivery/signature.py"
+DIAGNOSE = "app/delivery/diagnosis/diagnose.py"
 
 
 @dataclass(frozen=True)
@@ -122,6 +123,57 @@ FLAWS = (
         "        if not values:\n            raise BadSignature(",
         "signature",
         "endpoint",
+    ),
+    flaw(
+        "P3",
+        "the current key only",
+        SIGNATURE,
+        "enumerate(self._keys)",
+        "enumerate(self._keys[:1])",
+        "signature",
+        "scheme",
+    ),
+    flaw(
+        "P3",
+        "a signed timestamp of any age",
+        SIGNATURE,
+        "if self._signs_time and timestamp is not None:",
+        "if False:",
+        "scheme",
+        "providers",
+    ),
+    flaw(
+        "P3",
+        "the clock told to strangers",
+        SIGNATURE,
+        "        signer = -1\n",
+        "        if timestamp is not None:\n            self._check_time(timestamp, now)\n        signer = -1\n",
+        "scheme",
+    ),
+    flaw(
+        "P3",
+        "a missing timestamp taken for an empty one",
+        SIGNATURE,
+        'raise BadSignature("no timestamp")',
+        'timestamp = b""',
+        "scheme",
+        "providers",
+    ),
+    flaw(
+        "P3",
+        "an id that takes in what follows it",
+        SIGNATURE,
+        "if not _ID.fullmatch(id) or (self._after_id and self._after_id in id):",
+        "if False:",
+        "scheme",
+    ),
+    flaw(
+        "P3",
+        "of two timestamps the last",
+        "app/delivery/form.py",
+        "elif named.keys() & beside.keys():",
+        "elif False:",
+        "scheme",
     ),
     flaw(
         "P3",
@@ -259,11 +311,35 @@ FLAWS = (
         "secrets",
     ),
     flaw(
+        "P7",
+        "a key in the diagnosis",
+        DIAGNOSE,
+        "with the {key.name} key{', ' + key.twist if key.twist else ''}.",
+        "with the key {key.value.decode()}.",
+        "diagnosis",
+    ),
+    flaw(
         "P8",
         "refused because it is not JSON",
         ENDPOINT,
         "        envelope = read_envelope(body)\n",
         "        envelope = read_envelope(body)\n        orjson.loads(body)\n",
         "endpoint",
+    ),
+    flaw(
+        "P10",
+        "settings named that were not tried",
+        DIAGNOSE,
+        "if _fault(request, found.material.key, scheme, now) is None:",
+        "if True:",
+        "diagnosis",
+    ),
+    flaw(
+        "P10",
+        "a setting that is ignored",
+        "app/config/settings.py",
+        'if "signature_tolerance" in self.model_fields_set and not scheme.signs_time:',
+        "if False:",
+        "config",
     ),
 )
