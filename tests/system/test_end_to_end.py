@@ -9,7 +9,8 @@ import pytest
 
 from app.cli.embedded import EmbeddedServer
 from tests.support import wait_until
-from tests.support.stack import MakeStack, Stack, children
+from tests.support.processes import children
+from tests.support.stack import MakeStack, Stack
 
 
 def test_a_delivery_is_answered_recorded_and_processed(stack: Stack) -> None:
