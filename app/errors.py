@@ -32,6 +32,7 @@ SignatureFault = Literal[
     "no timestamp",
     "no id",
     "unusable id",
+    "ambiguous body",
     "empty body",
     "no key fits",
     "unreadable timestamp",

@@ -71,7 +71,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.router.routes.append(Route(PATH, endpoint))
     app.webhook = endpoint
 
-    describe_webhook(app)
+    describe_webhook(app, settings.signature_scheme)
 
     @app.get("/healthz", summary="The process answers")
     def healthz() -> dict[str, str]:

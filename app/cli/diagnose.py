@@ -1,5 +1,6 @@
 """`jobhook diagnose`: why a signature does not verify, and which settings make it."""
 
+import re
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -22,6 +23,8 @@ def diagnose_(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Find out how a request was signed, and which settings accept it; offline, without showing a key."""
+    if url and not url.startswith(("https://", "http://")):
+        fail(f"{url}: write the whole URL, such as https://hooks.example.com/webhooks/jobsiteon", 2)
     settings = load_settings()
     request = _read(file)
     keys = named(settings.signing_keys)
@@ -48,8 +51,10 @@ def show(diagnosis: Diagnosis) -> None:
 
 
 def _quoted(value: str) -> str:
-    """A value as an `.env` file takes it literally."""
-    return value if value.isalnum() or not value else f"'{value}'"
+    """A value as an `.env` file takes it literally: in single quotes, unless it is plain."""
+    if re.fullmatch(r"[^\s'\"#$\\]*", value):
+        return value
+    return "'" + value.replace("\\\\", "\\\\\\\\").replace("'", "\\'") + "'"
 
 
 def _read(file: Path) -> RawRequest:

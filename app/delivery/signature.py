@@ -4,6 +4,7 @@ import hmac
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from uuid import uuid4
 
 from app.delivery.form import Form, Malformed
@@ -15,6 +16,9 @@ HEADER = b"x-signature"
 _ID = re.compile(rb"[\w.:+/=~@|-]{1,256}", re.ASCII)
 """What passes for a signed id. It has no quotes and no brackets, so that nobody can move the beginning of a JSON
 body into the id in front of it, which would leave what is signed the same."""
+_MORE_OF_A_VALUE = re.compile(rb"[\w.:+/=~@|-]", re.ASCII)
+"""What a body must not begin with where nothing parts it from a signed id or timestamp: of `17` and `72{}` nobody
+can tell which was the timestamp. JSON objects and arrays never begin so."""
 _DIGITS = re.compile(rb"(?<![0-9A-Za-z+/_-])([0-9A-Za-z+/_-]{27,128})={0,2}(?![0-9A-Za-z+/_=-])")
 _HEX = re.compile(rb"[0-9a-fA-F]+")
 _LOOKED_AT_BYTES = 256
@@ -57,8 +61,9 @@ class Verifier:
         self._content = scheme.content_tokens()
         self._is_body = self._content == ["body"]
         self._signs_time, self._signs_id = "timestamp" in self._content, "id" in self._content
-        after_id = dict(zip(self._content, self._content[1:], strict=False)).get("id")
-        self._after_id = after_id if isinstance(after_id, bytes) else b""
+        after = dict(pairwise(self._content))
+        self._after_id = literal if isinstance(literal := after.get("id"), bytes) else b""
+        self._unparted = "body" in {after.get("id"), after.get("timestamp")}
         scheme.check_headers(self._form.beside)
         self._header = scheme.header.lower().encode()
         self._timestamp_header = scheme.timestamp_header.lower().encode()
@@ -97,6 +102,8 @@ class Verifier:
                 id = _only(headers(self._id_header))
             given = {"body": body, "method": method.encode(), "path": _target(path, query)}
             content = compose(self._content, given | self._signed(timestamp, id))
+            if self._unparted and _MORE_OF_A_VALUE.match(body):
+                raise BadSignature("ambiguous body")
         signer = -1
         for index, key in enumerate(self._keys):
             expected = hmac.digest(key, content, self._algorithm)

@@ -169,6 +169,14 @@ FLAWS = (
     ),
     flaw(
         "P3",
+        "a timestamp's digits moved into the body",
+        SIGNATURE,
+        "if self._unparted and _MORE_OF_A_VALUE.match(body):",
+        "if False:",
+        "scheme",
+    ),
+    flaw(
+        "P3",
         "of two timestamps the last",
         "app/delivery/form.py",
         "elif named.keys() & beside.keys():",

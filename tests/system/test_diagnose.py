@@ -100,6 +100,12 @@ def test_what_cannot_be_read_is_said(request_file: Path, content: str | None, sa
     assert said in result.stderr
 
 
+def test_a_url_has_to_be_whole() -> None:
+    result = diagnose(CASES[0], "--url", "hooks.example.com")
+    assert result.exit_code == 2
+    assert "write the whole URL" in result.stderr
+
+
 def test_a_request_comes_through_a_pipe() -> None:
     environment = os.environ | {"JOBSITEON_API_KEY": CASE_KEY}
     result = CliRunner().invoke(

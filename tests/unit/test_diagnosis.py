@@ -1,5 +1,6 @@
 """From a request that is refused to the settings that accept it, or to the likeliest trouble (P10)."""
 
+import base64
 import gzip
 import hashlib
 import hmac
@@ -117,8 +118,8 @@ def test_a_body_that_was_rewritten_and_another_key_are_told_apart() -> None:
 
 
 def test_an_old_request_is_said_to_be_old() -> None:
-    assert "older than JOBHOOK_SIGNATURE_TOLERANCE (5m)" in of(case(2)).matches[0].says
-    assert "older than" not in of(case(2), now=SIGNED_AT).matches[0].says
+    assert "further from the clock than JOBHOOK_SIGNATURE_TOLERANCE (5m)" in of(case(2)).matches[0].says
+    assert "further from" not in of(case(2), now=SIGNED_AT).matches[0].says
 
 
 # The surveyed providers
@@ -189,6 +190,25 @@ def test_a_deviation_from_other_settings_than_the_default() -> None:
         "JOBHOOK_SIGNATURE_CONTENT": "{body}",
         "JOBHOOK_SIGNATURE_TIMESTAMP_HEADER": "",
     }
+
+
+@pytest.mark.parametrize(
+    ("value", "form"),
+    [
+        ('"{}"', '"{signature}"'),
+        ("HMAC-SHA256 {}", "HMAC-SHA256 {signature}"),
+        ("signature={}", "signature={signature}"),
+        ("HMAC-SHA256 Credential=ab12cd34, Signature={}", "HMAC-SHA256 Credential={any}, Signature={signature}"),
+        ("algorithm=HMAC-SHA256;signature={}", "signature={signature};signature={signature}"),
+        ("t=1772528400,v1={}", "v1={signature},v1={signature}"),
+        ("key-2024-01:{}", "{any}:{signature}"),
+        ("{}:1", "{signature}:1"),
+    ],
+)
+def test_the_form_of_the_header_is_found(value: str, form: str) -> None:
+    """What differs between requests or keys is not taken for a fixed text."""
+    match = of(request({"X-Signature": value.format(sign(KEY, BODY))})).matches[0]
+    assert match.settings == {"JOBHOOK_SIGNATURE_FORM": form}
 
 
 def test_the_url_is_guessed_from_the_request() -> None:
@@ -309,6 +329,7 @@ TWISTED: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "BOM": (lambda key: b"\xef\xbb\xbf" + key, "BOM"),
     "Bearer": (lambda key: b"Bearer " + key, "Bearer"),
 }
+"""How a key may be mispasted, and the word that names it."""
 
 
 @pytest.mark.parametrize(("twist", "word"), TWISTED.values(), ids=TWISTED)
@@ -320,6 +341,14 @@ def test_a_mispasted_key_is_recognised(twist: Callable[[bytes], bytes], word: st
     ours = of(request({"X-Signature": sign(KEY, BODY)}), twist(KEY))
     assert ours.causes[0].cause == "key mispasted"
     assert "current, without" in ours.matches[0].key
+
+
+def test_white_space_that_the_sender_pasted_can_be_set_in_base64() -> None:
+    theirs = KEY + b"\n"
+    sent = request({"X-Signature": sign(theirs, BODY)})
+    assert "JOBHOOK_SIGNATURE_KEY_FORM=base64" in of(sent).matches[0].says
+    settings = settings_with({"JOBHOOK_SIGNATURE_KEY_FORM": "base64"}, base64.b64encode(theirs))
+    assert accepts(settings, sent) is None
 
 
 def test_a_mispasted_key_is_recognised_under_a_timestamp() -> None:
@@ -349,6 +378,10 @@ def test_hashes_that_are_not_accepted() -> None:
     assert [cause.cause for cause in weak.causes] == ["weak hash"]
     unkeyed = of(request({"X-Signature": hashlib.sha256(KEY + BODY).hexdigest()}))
     assert [cause.cause for cause in unkeyed.causes] == ["not an HMAC"]
+    cut = of(request({"X-Signature": sign(KEY, BODY)[:40]}))
+    assert [cause.cause for cause in cut.causes] == ["not an HMAC"]
+    assert "cut off after 20 of its 32 bytes" in cut.causes[0].says
+    assert not cut.matches
     assert not weak.matches
     assert not unkeyed.matches
 

@@ -277,7 +277,9 @@ def test_a_timestamp_cannot_be_moved_into_the_body() -> None:
     assert verify(scheme, {"X-Time": "1772528400", "X-Signature": signature}) == 0
     moved = b"1772528400" + BODY
     assert verify(scheme, {"X-Signature": signature}, moved, now=NOW + 9999) == "no timestamp"
-    assert verify(scheme, {"X-Time": "", "X-Signature": signature}, moved) == "unreadable timestamp"
+    assert verify(scheme, {"X-Time": "", "X-Signature": signature}, moved) == "ambiguous body"
+    parted = Scheme(content="{timestamp}.{body}", timestamp_header="X-Time")
+    assert verify(parted, {"X-Time": "", "X-Signature": mac(b"." + BODY)}) == "unreadable timestamp"
 
 
 # Ids
@@ -300,6 +302,23 @@ def test_an_id_is_signed() -> None:
 def test_an_id_that_could_be_more_than_an_id_is_refused(id: str) -> None:
     """P3: bytes moved between the id and what follows it would leave what is signed the same."""
     assert verify(WITH_ID, with_id(id)) == "unusable id"
+
+
+@pytest.mark.parametrize(("time", "moved"), [("1772528400123", 3), ("1772528400.5", 2), ("1772528400", 0)])
+def test_digits_cannot_be_moved_from_a_timestamp_into_the_body(time: str, moved: int) -> None:
+    """P3: where nothing parts them, what is signed stays the same, and the time stays near."""
+    scheme = Scheme(content="{timestamp}{body}", timestamp_header="X-Time")
+    signature = mac(time.encode() + BODY)
+    kept, body = time[: len(time) - moved], time[len(time) - moved :].encode() + BODY
+    result = verify(scheme, {"X-Time": kept, "X-Signature": signature}, body)
+    assert result == ("ambiguous body" if moved else 0)
+
+
+def test_letters_cannot_be_moved_from_an_id_into_the_body() -> None:
+    """P3."""
+    scheme = Scheme(content="{id}{body}", id_header="X-Id")
+    assert verify(scheme, {"X-Id": "msg_1", "X-Signature": mac(b"msg_1" + BODY)}) == 0
+    assert verify(scheme, {"X-Id": "msg_", "X-Signature": mac(b"msg_1" + BODY)}, b"1" + BODY) == "ambiguous body"
 
 
 # Keys

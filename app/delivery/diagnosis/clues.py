@@ -25,10 +25,10 @@ _TIME = re.compile(
 _ID = re.compile(rb"[\w.:+/=~@|-]{3,256}", re.ASCII)
 _NAMED = re.compile(rb"[\w-]{1,20}=\S+", re.ASCII)
 _VARIABLE = re.compile(
-    rb"(?<![0-9A-Za-z._-])(?=[^,; ]*\d)(?!sha|hmac)[0-9A-Za-z._-]{6,}(?![0-9A-Za-z._-])", re.IGNORECASE
+    rb"(?<![0-9A-Za-z._-])(?=[0-9A-Za-z._-]*\d)(?!sha|hmac)[0-9A-Za-z._-]{6,}(?![0-9A-Za-z._-])", re.IGNORECASE
 )
 """What differs from request to request or from key to key, such as a key's id: long, and with digits in it."""
-_LIST_OF_VERSIONS = re.compile(rb"v\d,\S+")
+_VERSIONED = re.compile(rb"v\d,\S+")
 _OF_THE_CONNECTION = re.compile(
     r"host|content-(length|type|encoding)|transfer-encoding|connection|accept(-.*)?|user-agent|via|cookie|origin|referer"
     r"|x-forwarded-.*|x-real-ip|forwarded|cf-.*|cdn-loop|priority|te|expect|pragma|cache-control|sec-.*",
@@ -60,6 +60,11 @@ class Mac(Clue):
     def hash(self) -> str:
         """The name of the hash that makes MACs of this length."""
         return HASH_OF_LENGTH[len(self.mac)]
+
+    @property
+    def is_versioned(self) -> bool:
+        """Whether it is written as by a sender that numbers its versions, and sends several while it rotates keys."""
+        return bool(_VERSIONED.fullmatch(self.whole.split()[0]))
 
     @property
     def is_named(self) -> bool:
@@ -112,7 +117,7 @@ def forms(mac: Mac, time: Clue | None, id: Clue | None) -> Iterator[str]:
         name: clue for name, clue in (("timestamp", time), ("id", id)) if clue is not None and clue.header == mac.header
     }
     spans = {"signature": (mac.start, mac.end), **{name: (clue.start, clue.end) for name, clue in beside.items()}}
-    if _LIST_OF_VERSIONS.fullmatch(mac.whole.split()[0]) and not beside:
+    if mac.is_versioned and not beside:
         version = escaped(mac.whole[: mac.whole.index(b",")])
         yield f"{version},{{signature}} {version},{{signature}}"
     if listed := _list_form(mac, spans):

@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 
-from app.delivery.diagnosis.clues import Mac, forms
+from app.delivery.diagnosis.clues import Clue, Mac, forms
 from app.delivery.diagnosis.keys import TYPED, Key
 from app.delivery.diagnosis.request import RawRequest
-from app.delivery.diagnosis.search import Found, Search
+from app.delivery.diagnosis.search import BODY_HASH, Found, Search
 from app.delivery.scheme import ALGORITHMS, AUTO_FORM, BODY, TOLERANCE_SECONDS, Scheme, read_time, setting
 from app.delivery.signature import Verifier
 from app.errors import BadSignature, SignatureFault
@@ -83,8 +83,8 @@ def _match(request: RawRequest, present: Scheme, found: Found, now: float | None
     says = list(_says(present, scheme, found))
     if _fault(request, key, scheme, now) in _LATE:
         says.append(
-            f"This request is older than {setting('tolerance')} ({format_duration(scheme.tolerance)}) allows: a new "
-            "one will be accepted, this one will not."
+            f"The timestamp of this request is further from the clock than {setting('tolerance')} "
+            f"({format_duration(scheme.tolerance)}) allows: a new request will be accepted, this one will not."
         )
     return Match(settings, f"{key.name}, {key.twist}" if key.twist else key.name, " ".join(says))
 
@@ -104,12 +104,7 @@ def _scheme(request: RawRequest, present: Scheme, found: Found) -> Scheme | None
     )
     now = read_time(found.time.value) if found.time else None
     derived = list(forms(mac, found.time, found.id))
-    # A sender that numbers its versions sends several of them while it rotates its keys: that is the first form.
-    tried = (
-        [*derived[:1], present.form, AUTO_FORM, *derived]
-        if "} v" in derived[0]
-        else [present.form, AUTO_FORM, *derived]
-    )
+    tried = [*(derived[:1] if mac.is_versioned else ()), present.form, AUTO_FORM, *derived]
     for form in tried:
         for encoding in dict.fromkeys((present.encoding, mac.encoding)):
             scheme = replace(base, form=form, encoding=encoding)
@@ -118,9 +113,9 @@ def _scheme(request: RawRequest, present: Scheme, found: Found) -> Scheme | None
     return None
 
 
-def _own_header(clue: object, mac: Mac) -> str:
-    header = getattr(clue, "header", mac.header)
-    return "" if header == mac.header else str(header)
+def _own_header(clue: Clue | None, mac: Mac) -> str:
+    """The header of a value that is signed; empty if there is none, or if it is beside the signature."""
+    return clue.header if clue and clue.header != mac.header else ""
 
 
 def _says(present: Scheme, scheme: Scheme, found: Found) -> Iterator[str]:
@@ -146,7 +141,12 @@ def _says(present: Scheme, scheme: Scheme, found: Found) -> Iterator[str]:
         yield f"The URL that is signed is {found.url}."
     if not scheme.signs_time and present.tolerance != TOLERANCE_SECONDS:
         yield f"Remove {setting('tolerance')}: no timestamp is signed."
-    if key.twist:
+    if key.value != key.value.strip():
+        yield (
+            "Have the key pasted anew at the sender, because Jobhook refuses white space around a key. If that cannot "
+            f"be, set {setting('key_form')}=base64, and the key to its base64 with that white space."
+        )
+    elif key.twist:
         yield f"Write the key so where it is set: {key.twist}."
     if typed := _typed(key):
         yield typed.strip()
@@ -179,22 +179,25 @@ def _causes(
     if found:
         yield from _found_causes(found[0], matched)
         return
-    unkeyed = next(search.unkeyed(), None)
-    suspects = [mac for mac in search.macs if mac.is_named or mac.header.lower() == scheme.header.lower()]
-    if unkeyed and unkeyed[1] != "the body alone":
-        mac, words = unkeyed
-        yield Cause(
-            "not an HMAC",
-            f"{mac.header} holds a plain {_HASH_NAMES[mac.hash]} of {words}, not an HMAC. It cannot be accepted, "
-            "because such a hash can be continued by whoever sees it.",
-        )
-        return
-    if unkeyed:
-        suspects = [mac for mac in suspects if mac.header != unkeyed[0].header]
+    refused = list(search.refused())
+    checksums = {mac.header for mac, words in refused if words == BODY_HASH}
+    for mac, words in refused:
+        if mac.header not in checksums:
+            yield Cause(
+                "not an HMAC",
+                f"{mac.header} holds {words}, not a whole HMAC. It cannot be accepted: whoever sees such a hash could "
+                "continue it or guess at it. Ask the sender for an HMAC with SHA-256.",
+            )
+            return
+    suspects = [
+        mac
+        for mac in search.macs
+        if (mac.is_named or mac.header.lower() == scheme.header.lower()) and mac.header not in checksums
+    ]
     if not suspects:
         yield _no_signature(request, scheme)
         return
-    yield from _nothing_fits(request, keys, search, suspects, unkeyed is not None)
+    yield from _nothing_fits(request, keys, search, suspects, bool(checksums))
 
 
 def _found_causes(found: Found, matched: bool) -> Iterator[Cause]:

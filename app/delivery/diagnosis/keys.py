@@ -1,6 +1,8 @@
 """The keys that a sender may have signed with: those that are configured, and what they become when mispasted."""
 
 import re
+from base64 import b64encode
+from binascii import hexlify
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -84,5 +86,7 @@ def _twists(key: bytes) -> Iterator[tuple[bytes, str]]:
     yield b"'" + key + b"'", "with quotes around it"
     yield _BOM + key, "with a byte order mark (BOM) before it"
     yield b"Bearer " + key, "with `Bearer ` before it"
+    yield b64encode(key), "encoded in base64"
+    yield hexlify(key), "written in hex"
     yield key.lower(), "in lower case"
     yield key.upper(), "in upper case"

@@ -2,7 +2,7 @@
 
 import hashlib
 import hmac
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice, product
 
@@ -11,9 +11,10 @@ from app.delivery.diagnosis.clues import Clue, Mac, ids, macs, times
 from app.delivery.diagnosis.contents import all_contents, common_contents, usual_contents
 from app.delivery.diagnosis.keys import Key, Material, materials, mispasted
 from app.delivery.diagnosis.request import RawRequest
-from app.delivery.scheme import CONTENT_NAMES, KEY_FORMS, KeyForm, Scheme, tokens
+from app.delivery.scheme import ALGORITHMS, CONTENT_NAMES, KEY_FORMS, KeyForm, Scheme, tokens
 from app.delivery.signature import compose
 
+BODY_HASH = "a plain hash of the body"
 _MEGABYTES = 1_000_000
 _DIGEST_BYTES = 600
 """What making a MAC costs beside the hashing, in bytes that could be hashed meanwhile."""
@@ -69,21 +70,29 @@ class Search:
             (self._altered_bodies, 300 * _MEGABYTES),
             (self._unusual_contents, 1000 * _MEGABYTES),
         )
-        for step, self._left in steps if self._by_hash else ():  # noqa: B020 - `self` is not what is iterated over
+        for step, budget in steps if self._by_hash else ():
+            self._left = budget
             if found := list(islice(step(), _MAX_FOUND)):
                 return found
         return []
 
-    def unkeyed(self) -> Iterator[tuple[Mac, str]]:
-        """MACs that are none: plain hashes of the body, alone or with a key, with words for what was hashed."""
-        texts = [(self.request.body, "the body alone")]
+    def refused(self) -> Iterator[tuple[Mac, str]]:
+        """Hashes that are never accepted, though something is known that makes them, with words for what they are."""
+        body = self.request.body
+        texts = {BODY_HASH: body}
         for key in self._keys:
-            texts += [
-                (key.value + self.request.body, "the key and the body"),
-                (self.request.body + key.value, "the body and the key"),
-            ]
+            texts["a plain hash of the key and the body"] = key.value + body
+            texts["a plain hash of the body and the key"] = body + key.value
+            yield from self._known(texts)
+        for name, material in product(ALGORITHMS, materials(self._keys, self._forms)):
+            made = hmac.digest(material.value, body, name)
+            for mac in self.macs:
+                if len(mac.mac) < len(made) and made.startswith(mac.mac):
+                    yield mac, f"an HMAC of the body that was cut off after {len(mac.mac)} of its {len(made)} bytes"
+
+    def _known(self, texts: Mapping[str, bytes]) -> Iterator[tuple[Mac, str]]:
         for name, wanted in self._by_hash.items():
-            for text, words in texts:
+            for words, text in texts.items():
                 for mac in wanted.get(hashlib.new(name, text, usedforsecurity=False).digest(), ()):
                     yield mac, words
 
