@@ -24,7 +24,7 @@ _TINY = b"0e-000"
 """A number with such an exponent may be too small for a double, and be read as another one or as zero."""
 
 
-class _Uncertain(Exception):  # noqa: N818 - a verdict, which never leaves this module
+class _Uncertain(Exception):
     """A parser loses something of this body."""
 
 

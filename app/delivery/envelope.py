@@ -46,6 +46,7 @@ _TYPE = re.compile(r"[\w.:/ -]{1,100}", re.ASCII)
 _RESOURCE = re.compile(r"[\x21-\x7e]{1,200}")
 _TYPES_REMEMBERED = 256
 
+_INDEX_DIGITS = 6
 _DOTTED = re.compile(r"[^\s.]+(?:\.[^\s.]+)*")
 _LONGEST_PATH = 200
 
@@ -174,7 +175,7 @@ def _at(fields: dict[str, Any], path: Path) -> Any:
     for name in path:
         if isinstance(value, dict):
             value = value.get(name)
-        elif isinstance(value, list) and name.isdecimal() and len(name) < 10 and int(name) < len(value):
+        elif isinstance(value, list) and name.isdecimal() and len(name) <= _INDEX_DIGITS and int(name) < len(value):
             value = value[int(name)]
         else:
             return None

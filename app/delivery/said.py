@@ -84,7 +84,9 @@ def _rest_of_delivery(value: Any) -> Any:
 @lru_cache(_NAMES_REMEMBERED)
 def _names_a_counter(name: str) -> bool:
     words = _words(name)
-    return words == _PENDING_WEBHOOKS or (not words.isdisjoint(_COUNTER_HEADS) and words <= _COUNTER_HEADS | _COUNTER_FILL)
+    return words == _PENDING_WEBHOOKS or (
+        not words.isdisjoint(_COUNTER_HEADS) and words <= _COUNTER_HEADS | _COUNTER_FILL
+    )
 
 
 @lru_cache(_NAMES_REMEMBERED)

@@ -25,6 +25,11 @@ class Delivery(NamedTuple):
     meta: bytes
     body: bytes
 
+    @property
+    def id(self) -> str:
+        """The event's id, unless the delivery turns out to be a conflict."""
+        return self.identity.id
+
 
 @dataclass(frozen=True)
 class Record:
