@@ -6,6 +6,7 @@ import signal
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
+import orjson
 import pytest
 
 from app.cli.embedded import EmbeddedServer
@@ -72,7 +73,8 @@ VARIANTS = [
 
 def test_five_variants_of_a_paid_invoice_have_one_effect(stack: Stack) -> None:
     """P4, P5: retries as senders write them anew, and the first of them with spaces."""
-    first, *others = [stack.deliver(body).json() for body in [*VARIANTS, json.dumps(VARIANTS[0], indent=2).encode()]]
+    bodies = [*map(orjson.dumps, VARIANTS), json.dumps(VARIANTS[0], indent=2).encode()]
+    first, *others = [stack.deliver(body).json() for body in bodies]
     stack.wait_for(first["id"], "done")
     assert others == [{"status": "duplicate", "id": first["id"]}] * 4
     assert stack.effects(first["id"]) == ["ok 1"]
