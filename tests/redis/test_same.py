@@ -157,6 +157,13 @@ def test_an_event_of_a_release_before_is_known_by_its_bytes(
     assert accepted.status == "accepted"
     assert deliver(body, body) == [Receipt("duplicate", accepted.id)] * 2
     assert only(inbox).redelivered == 2
+
+
+@pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
+def test_an_event_of_a_release_before_is_known_for_longer_than_its_record(
+    deliver: Deliver, redis: "Redis", settings: Settings, inbox: Inbox, body: bytes
+) -> None:
+    accepted = former.accept(redis, settings, body)
     inbox.work("w", ended(take(inbox)), want="")
     redis.delete(f"jobhook:event:{accepted.id}")
     assert deliver(body) == [Receipt("duplicate", accepted.id)]
