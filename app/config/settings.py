@@ -18,6 +18,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from app.config.networks import Network, read_networks, split
 from app.config.pasted import unusable_key, unusable_text, wrongly_pasted
+from app.delivery.envelope import Paths, check_path
 from app.delivery.signature import Algorithm, Encoding
 from app.store.connections import check_url
 from app.store.durability import Durability
@@ -102,6 +103,17 @@ class Settings(BaseSettings):
     dedupe_window: Duration = Field(
         30 * 86400.0, ge=60, le=LONGEST_SECONDS, description="How long a redelivery is recognised."
     )
+    same_id: Literal["compare", "duplicate"] = Field(
+        "compare",
+        description="What a known event id means: `compare` type and business object (others are a conflict), "
+        "or `duplicate` whatever else is said.",
+    )
+    event_id_path: str | None = Field(
+        None, description="Where payloads keep the event's id, such as `meta.event_id`; tried before the usual places."
+    )
+    type_path: str | None = Field(None, description="The same for the event's type.")
+    time_path: str | None = Field(None, description="The same for when it occurred.")
+    resource_path: str | None = Field(None, description="The same for the id of what it is about.")
     retention: Duration = Field(
         7 * 86400.0, ge=60, le=LONGEST_SECONDS, description="How long a finished event's record is kept."
     )
@@ -167,6 +179,11 @@ class Settings(BaseSettings):
         """
         return (init_settings,)
 
+    @property
+    def envelope_paths(self) -> Paths:
+        """Where payloads keep things, as far as it is set."""
+        return Paths(self.event_id_path, self.type_path, self.time_path, self.resource_path)
+
     @field_validator("api_key", "previous_api_keys", "api_token")
     @classmethod
     def _usable_keys(cls, value: SecretStr | tuple[SecretStr, ...] | None) -> Any:
@@ -193,6 +210,13 @@ class Settings(BaseSettings):
     def _usable_text(cls, value: Any, info: ValidationInfo) -> Any:
         if isinstance(value, str) and info.field_name not in _KEYS and (problem := unusable_text(value)):
             raise ValueError(problem)
+        return value
+
+    @field_validator("event_id_path", "type_path", "time_path", "resource_path")
+    @classmethod
+    def _dotted_path(cls, value: str | None) -> str | None:
+        if value is not None:
+            check_path(value)
         return value
 
     @field_validator("redis_url")

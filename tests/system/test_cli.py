@@ -22,15 +22,15 @@ from app.cli.inspect import REPLAY_BATCH
 from app.config.settings import Settings
 from app.config.sources import load_settings
 from app.config.table import settings_table
-from app.delivery.envelope import identify, read_envelope
 from app.errors import EventNotFound
 from app.inbox.inbox import Inbox
 from app.inbox.record import Delivery, Ended, Outcome, Record
 from app.receiver.intake import Intake
+from tests.support.deliveries import received
 from tests.support.stack import HANDLERS, KEY, ROOT, MakeStack, Stack
 
 Run = Callable[..., Result]
-COMMANDS = ("serve", "work", "dev", "send", "events", "event", "replay", "doctor", "settings")
+COMMANDS = ("serve", "work", "dev", "send", "events", "event", "replay", "explain", "doctor", "settings")
 
 
 def invoke(*arguments: str) -> Result:
@@ -90,11 +90,9 @@ def record_bytes(settings: Settings, *bodies: bytes) -> str:
 
 
 def _delivery(body: bytes) -> Delivery:
-    envelope = read_envelope(body)
-    identity = identify(body, envelope.event_id)
-    meta = {"type": envelope.type, "event_id": envelope.event_id, "resource": envelope.resource}
-    meta |= {"client": "203.0.113.9", "key": "current"}
-    return Delivery(identity.id, identity.digest, orjson.dumps(meta), body)
+    made = received(body)
+    meta = orjson.loads(made.meta) | {"client": "203.0.113.9", "key": "current"}
+    return made._replace(meta=orjson.dumps(meta))
 
 
 def take(inbox: Inbox, id: str) -> Record:
@@ -270,7 +268,30 @@ def test_event_shows_a_conflict(run: Run, settings: Settings) -> None:
     id = record(settings)
     other = record(settings, amount="changed")
     assert other != id
-    assert f"conflict: the same event id as {id}, other bytes" in run("event", other).output
+    assert f"conflict: the same event id as {id}, other bytes, and they say" in run("event", other).output
+
+
+def test_event_says_when_a_redelivery_had_other_bytes(run: Run, settings: Settings) -> None:
+    """P4."""
+    body = b'{"id":"evt_1","type":"invoice.paid","data":{"id":"inv_1"}}'
+    again = body.replace(b":", b": ")
+    id = record_bytes(settings, body, again, again)
+    assert re.search(
+        rf"2 times; this was the last; 2 with other bytes, the last of them {len(again)} bytes long$",
+        run("event", id).output,
+        re.MULTILINE,
+    )
+    assert again.decode() not in run("event", id).output
+    assert f"body\n{body.decode()}\n\nbody of a redelivery\n{again.decode()}\n" in run("event", id, "--body").output
+    shown = json.loads(run("event", id, "--json").stdout)
+    assert (shown["rewritten"], shown["rewritten_bytes"]) == (2, len(again))
+    assert json.loads(run("event", id, "--json", "--body").stdout)["body_of_a_redelivery"] == again.decode()
+
+
+def test_event_says_when_the_other_bytes_are_not_kept(run: Run, settings: Settings) -> None:
+    id = record_bytes(settings, b'{"n":1}', b'{"n":1}' + b" " * 20_000)
+    assert "body of a redelivery\nIt is too long to be kept." in run("event", id, "--body").output
+    assert json.loads(run("event", id, "--json", "--body").stdout)["body_of_a_redelivery"] is None
 
 
 def test_event_shows_the_steps_that_are_finished_and_how_to_go_on(run: Run, inbox: Inbox, settings: Settings) -> None:
