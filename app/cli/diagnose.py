@@ -44,7 +44,7 @@ def show(diagnosis: Diagnosis) -> None:
         console.print(f"[green]{'It matches' if not number else 'Or'}[/] with the key: {plain(match.key)}")
         console.print(f"  {plain(match.says)}")
         for name, value in match.settings.items():
-            console.print(f"  [bold]{name}={plain(_quoted(value))}[/]")
+            console.print(f"  [bold]{name}={plain(_quoted(value))}[/]" if value else f"  Remove [bold]{name}[/].")
     for cause in diagnosis.causes:
         console.print(f"[red]{plain(cause.cause)}[/]")
         console.print(f"  {plain(cause.says)}")

@@ -37,6 +37,8 @@ _TOKEN = re.compile(
     re.ASCII,
 )
 _ESCAPES = {"n": b"\n", "r": b"\r", "t": b"\t", "\\": b"\\"}
+_ESCAPED = {character: rf"\x{ord(character):02x}" for character in "\"'$`"}
+_ESCAPED |= {"\n": r"\n", "\r": r"\r", "\t": r"\t", "\\": r"\\", "{": "{{", "}": "}}"}
 _UNIX_TIME = re.compile(rb"\d{9,19}(?:\.\d{1,9})?")
 _MILLISECONDS_FROM = 1e11
 """Unix times from here on are in a smaller unit than seconds: as seconds this would be the year 5138."""
@@ -177,9 +179,9 @@ def tokens(of: str, template: str, names: Sequence[str]) -> list[Token]:
 
 
 def escaped(literal: bytes) -> str:
-    """A text as it is written in a template."""
-    text = literal.decode("utf-8", "surrogateescape").replace("\\", r"\\").replace("{", "{{").replace("}", "}}")
-    return text.replace("\n", r"\n").replace("\r", r"\r").replace("\t", r"\t")
+    """A text as it is written in a template: so that no shell and no `.env` file takes a part of it for its own."""
+    text = literal.decode("utf-8", "surrogateescape")
+    return "".join(_ESCAPED.get(character, character) for character in text)
 
 
 def decode_base64(text: bytes) -> bytes:

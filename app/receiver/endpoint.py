@@ -12,7 +12,9 @@ import structlog
 from starlette.types import Receive, Scope, Send
 
 from app.config.settings import Settings
-from app.delivery.envelope import Envelope, identify, read_envelope
+from app.delivery.envelope import Envelope, Reader
+from app.delivery.identity import identify
+from app.delivery.payload import read_payload
 from app.delivery.signature import Verifier
 from app.errors import BadSignature, describe
 from app.inbox.record import Delivery
@@ -61,6 +63,7 @@ class Receiver:
         self._log = log.bind()  # assembled now, not at each line
         self._gate = Gate(settings)
         self._bodies = BodyReader(settings.max_body_bytes)
+        self._reader = Reader(settings.envelope_paths)
         self._verifier = Verifier(settings.signing_keys, settings.signature_scheme)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -109,8 +112,10 @@ class Receiver:
             signer = self._verifier.verify(headers.all, body, scope["method"], scope["raw_path"], scope["query_string"])
         except BadSignature as bad:
             raise Unauthentic(bad.fault) from None
-        envelope = read_envelope(body)
-        receipt = await self._intake.accept(_delivery(body, envelope, headers, client, signer))
+        payload = read_payload(body)
+        envelope = self._reader.read(payload.value)
+        identity = identify(body, payload, envelope, self._reader.former_event_id(payload.value, envelope))
+        receipt = await self._intake.accept(Delivery(identity, _meta(envelope, headers, client, signer), body))
         return receipt, envelope, client, len(body)
 
     async def _refuse(self, scope: Scope, send: Send, refusal: Refusal) -> None:
@@ -122,8 +127,7 @@ class Receiver:
         log.warning("refused", reason=refusal.slug, **why, peer=peer[0] if peer else None)
 
 
-def _delivery(body: bytes, envelope: Envelope, headers: RequestHeaders, client: Client, signer: int) -> Delivery:
-    identity = identify(body, envelope.event_id)
+def _meta(envelope: Envelope, headers: RequestHeaders, client: Client, signer: int) -> bytes:
     meta = {
         "type": envelope.type,
         "event_id": _shown(envelope.event_id),
@@ -137,7 +141,7 @@ def _delivery(body: bytes, envelope: Envelope, headers: RequestHeaders, client: 
             if (value := headers.joined(name))
         },
     }
-    return Delivery(identity.id, identity.digest, orjson.dumps(meta), body)
+    return orjson.dumps(meta)
 
 
 def _shown(event_id: str | None) -> str | None:

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 
 TEXT_KEY = "jso_demo_5f1c7a90b2d84e6f"
 BASE64_KEY = base64.b64encode(b"a-demo-key-of-thirty-two-bytes!!").decode()
-HEX_KEY = "4b1c8f0e2d7a6953c0ffee11d00dfeed4b1c8f0e2d7a6953c0ffee11d00dfeed"
+HEX_KEY = "4b1c8f0e2d7a6953c0ffee11d00dfeed9e3f5a7b1c2d4e6f8091a2b3c4d5e6f7"
 PATH = "/webhooks/jobsiteon"
 URL = "https://hooks.example.com" + PATH
 

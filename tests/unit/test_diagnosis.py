@@ -195,7 +195,7 @@ def test_a_deviation_from_other_settings_than_the_default() -> None:
 @pytest.mark.parametrize(
     ("value", "form"),
     [
-        ('"{}"', '"{signature}"'),
+        ('"{}"', r"\x22{signature}\x22"),
         ("HMAC-SHA256 {}", "HMAC-SHA256 {signature}"),
         ("signature={}", "signature={signature}"),
         ("HMAC-SHA256 Credential=ab12cd34, Signature={}", "HMAC-SHA256 Credential={any}, Signature={signature}"),

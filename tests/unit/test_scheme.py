@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.config.sources import variable
+from app.config.names import variable
 from app.delivery.form import MAX_LIST_PARTS
 from app.delivery.scheme import (
     CONTENT_NAMES,

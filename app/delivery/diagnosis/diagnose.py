@@ -22,7 +22,7 @@ class Match:
     """Settings with which the signature of the request verifies."""
 
     settings: dict[str, str]
-    """Environment variables: those that have to differ from the present ones."""
+    """Environment variables: those that have to differ from the present ones. An empty text: it has to be removed."""
     key: str
     """The name of the key that signed, such as `current`, and how it was used if not as configured."""
     says: str
