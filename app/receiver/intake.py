@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, cast
 
 import structlog
-from redis.asyncio import Redis
-from redis.exceptions import ConnectionError, NoScriptError, ResponseError  # noqa: A004
+from redis.exceptions import ConnectionError, NoScriptError  # noqa: A004
 
 from app.config.settings import Settings
 from app.errors import describe
@@ -22,8 +21,9 @@ from app.inbox.record import Delivery
 from app.inbox.scripts import ACCEPT
 from app.receiver.refusals import Unavailable
 from app.store.connections import connect_async
-from app.store.durability import Plan, Server, plan
+from app.store.durability import Plan, plan
 from app.store.pipe import Pipe
+from app.store.server import read_server_async
 
 MAX_BATCH = 128
 """Deliveries per round trip: about 5 ms of the server's time."""
@@ -146,7 +146,7 @@ class Intake:
         ]
 
     async def _record(self, pipe: Pipe, arguments: list[Any]) -> list[bytes]:
-        made = self._plan = self._plan or await self._make_plan()
+        made = self._plan = self._plan or await self._make_plan(pipe)
         try:
             replies, *waited = await pipe.send(("EVALSHA", ACCEPT.sha, 0, *arguments), *made.waits)
         except NoScriptError:
@@ -155,19 +155,9 @@ class Intake:
             raise Unavailable
         return cast(list[bytes], replies)
 
-    async def _make_plan(self) -> Plan:
-        made = plan(self._settings.durability, await server(self._redis), self._settings.ack_budget)
+    async def _make_plan(self, pipe: Pipe) -> Plan:
+        made = plan(self._settings.durability, await read_server_async(pipe), self._settings.ack_budget)
         if made.shortfall:
             log.error("not durable", remedy=made.shortfall)
             raise Unavailable
         return made
-
-
-async def server(redis: Redis) -> Server:
-    """What the server is and how it keeps what is written."""
-    info = await redis.info("everything")
-    try:
-        config: Any = await redis.config_get("appendfsync", "maxmemory-policy")
-    except ResponseError:  # managed services forbid CONFIG
-        config = {}
-    return Server.from_info(info, config)
