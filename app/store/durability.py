@@ -96,6 +96,9 @@ def plan(wanted: Durability, server: Server, budget: float) -> Plan:
     """How to do what is wanted on this server, in `budget` seconds."""
     if not server.primary:
         return Plan(shortfall="it is a replica, and takes no writes: name the primary in REDIS_URL, or the sentinels")
+    if server.may_evict:
+        remedy = "set `maxmemory-policy noeviction`"
+        return Plan(shortfall=f"`maxmemory-policy {server.maxmemory_policy}` may throw events away: {remedy}")
     if wanted == "memory":
         return Plan()
     if not server.aof:
