@@ -27,9 +27,9 @@ def read_server(redis: "Redis") -> Server:
     return server_from(info, config)
 
 
-async def read_server_async(pipe: Pipe) -> Server:
-    """The same of the server at the other end of a pipe."""
-    info, config = await pipe.ask(INFO, CONFIG)
+async def read_server_async(pipe: Pipe, *more: Command) -> Server:
+    """The same of the server at the other end of a pipe. `more` goes with it, and nobody looks at the replies."""
+    info, config, *_ = await pipe.ask(INFO, CONFIG, *more)
     return server_from(info, config)
 
 

@@ -10,7 +10,7 @@ from redis.exceptions import AuthenticationError, NoPermissionError
 from app.cli.embedded import EmbeddedServer
 from app.config.settings import Settings
 from app.inbox.inbox import connect
-from app.store.connections import connect_async
+from app.store.connections import pool_of_pipes
 from app.store.durability import Server
 from app.store.pipe import Pipe
 from app.store.server import read_server, read_server_async
@@ -26,12 +26,12 @@ def by_client(settings: Settings) -> Server:
 
 def by_pipe(settings: Settings) -> Server:
     async def read() -> Server:
-        client = connect_async(settings.redis_url, timeout=None, connect_timeout=settings.ack_budget)
-        pipe = Pipe(client.connection_pool)
+        pipe = Pipe(pool_of_pipes(settings.redis_url, connect_timeout=settings.ack_budget))
+        await pipe.connect()
         try:
             return await read_server_async(pipe)
         finally:
-            await pipe.close()
+            pipe.close()
 
     return asyncio.run(read())
 
