@@ -17,10 +17,11 @@ from app.inbox.inbox import Inbox
 from app.inbox.record import Delivery
 from app.receiver.intake import Intake
 from tests.benchmarks import load
-from tests.benchmarks.processes import KEY, PYTHON_M, cpu_seconds, descendants, environment, running, serving
+from tests.benchmarks.processes import KEY, PYTHON_M, cpu_seconds, environment, running, serving
 from tests.benchmarks.rivals import BULLMQ, CELERY, HOME, TASKIQ
 from tests.benchmarks.rivals import fill as rival_fill
 from tests.support import wait_until
+from tests.support.processes import family
 from tests.support.stack import make_settings
 
 START_PER_SECOND = 20.0
@@ -108,7 +109,7 @@ def _measure(server: EmbeddedServer, redis: "Redis", kind: Kind) -> Worked:
 
 
 def _cpu(pid: int) -> float:
-    return sum(map(cpu_seconds, descendants(pid)))
+    return sum(map(cpu_seconds, family(pid)))
 
 
 def _fill_rq(server: EmbeddedServer, number: int) -> None:

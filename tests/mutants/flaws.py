@@ -5,6 +5,7 @@ from dataclasses import dataclass
 ACCEPT, COMMON, SWEEP, WORK = (f"app/inbox/scripts/{name}.lua" for name in ("accept", "common", "sweep", "work"))
 STEP = "app/inbox/scripts/step.lua"
 GUARDS, INTAKE, ENDPOINT = (f"app/receiver/{name}.py" for name in ("guards", "intake", "endpoint"))
+LINES = "app/store/lines.py"
 SIGNATURE = "app/delivery/signature.py"
 
 
@@ -42,12 +43,12 @@ FLAWS = (
         'return Receipt("accepted", delivery.id)',
         "intake",
     ),
-    flaw("P1", "not waited for the disk", INTAKE, "plan(self._settings.durability, ", 'plan("memory", ', "intake"),
+    flaw("P1", "not waited for the disk", LINES, "plan(self._durability, ", 'plan("memory", ', "intake"),
     flaw(
         "P1",
         "what WAITAOF replies is ignored",
         INTAKE,
-        "if not made.confirmed(waited):",
+        "if not line.plan.confirmed(waited):",
         "if False:",
         "intake",
     ),
@@ -161,7 +162,7 @@ FLAWS = (
                 INTAKE,
                 "        return [\n            Receipt(",
                 "        for made in deliveries:\n"
-                "            await self._redis.set(f'jobhook:seen:{made.id}', made.digest, ex=86400, nx=True)\n"
+                "            await line.pipe.send(('SET', f'jobhook:seen:{made.id}', made.digest, 'EX', 86400, 'NX'))\n"
                 "        return [\n            Receipt(",
             ),
         ),
@@ -238,9 +239,68 @@ FLAWS = (
         "P6",
         "no deadline for a batch",
         INTAKE,
-        "asyncio.timeout_at(batch[0].deadline)",
+        "asyncio.timeout(self._settings.ack_budget)",
         "asyncio.timeout(None)",
-        "intake",
+        "lines",
+    ),
+    flaw(
+        "P6",
+        "a batch inherits the deadline of its oldest",
+        INTAKE,
+        "asyncio.timeout(self._settings.ack_budget)",
+        "asyncio.timeout_at(batch[0].deadline)",
+        "lines",
+    ),
+    flaw(
+        "P6",
+        "the oldest first, also when they have no time left",
+        INTAKE,
+        "self._waiting.pop if overloaded",
+        "self._waiting.popleft if overloaded",
+        "lines",
+    ),
+    Flaw(
+        "what is too late is sent all the same",
+        "P6",
+        (
+            Edit(INTAKE, "if waiting.deadline <= now:", "if False:"),
+            Edit(INTAKE, "elif not waiting.receipt.done():", "else:"),
+            Edit(INTAKE, "while self._waiting and self._waiting[0].receipt.done():", "while False:"),
+        ),
+        ("lines",),
+    ),
+    flaw(
+        "P6",
+        "connecting has to fit into a delivery's budget",
+        LINES,
+        "self._examine(line, OPENING_SECONDS)",
+        "self._examine(line, self._budget / 2)",
+        "lines",
+    ),
+    flaw(
+        "P6",
+        "an idle connection is trusted for ever",
+        LINES,
+        "if line.heard <= horizon]",
+        "if False]",
+        "lines",
+    ),
+    flaw(
+        "P6",
+        "a lost connection takes no other with it",
+        LINES,
+        "self._close(line, *(() if alone else self._idle))",
+        "self._close(line)",
+        "lines",
+    ),
+    flaw(
+        "P2",
+        "a server that evicts is good enough",
+        "app/store/durability.py",
+        "    if server.may_evict:\n",
+        "    if False:\n",
+        "durability",
+        "lines",
     ),
     flaw(
         "P7",
@@ -266,5 +326,37 @@ FLAWS = (
         "        envelope = read_envelope(body)\n",
         "        envelope = read_envelope(body)\n        orjson.loads(body)\n",
         "endpoint",
+    ),
+    flaw(
+        "P10",
+        "a line that cannot be read is left out",
+        "app/config/files.py",
+        'problems.append(f"{place}: {problem}")',
+        "pass",
+        "config_files",
+    ),
+    flaw(
+        "P10",
+        "a named file that is missing is none",
+        "app/config/sources.py",
+        "return _named(ENV_FILE, lambda: read_env_file(Path(named), os.environ))",
+        "return read_env_file(Path(named), os.environ) if Path(named).is_file() else []",
+        "config_files",
+    ),
+    flaw(
+        "P10",
+        "a key is taken as it was pasted",
+        "app/config/pasted.py",
+        "if how := wrongly_pasted(key):",
+        "if how := None:",
+        "config",
+    ),
+    flaw(
+        "P10",
+        "a database that is no number is 0",
+        "app/store/connections.py",
+        "if db and not _DB.fullmatch(db):",
+        "if False:",
+        "redis_urls",
     ),
 )

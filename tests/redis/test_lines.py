@@ -21,8 +21,9 @@ from app.store.pipe import Pipe
 from tests.support import wait_until
 from tests.support.deliveries import accept_all, accept_patiently, delivery, run
 from tests.support.inbox import calls
+from tests.support.processes import frozen
 from tests.support.proxy import Link, Proxy, proxied
-from tests.support.stack import frozen, make_settings
+from tests.support.stack import make_settings
 
 SHORT_BUDGET_SECONDS = 0.3
 FORGOTTEN_AFTER_SECONDS = 0.4
@@ -97,6 +98,26 @@ def test_what_is_too_late_is_not_sent(redis: "Redis", server: EmbeddedServer, mo
     bodies: set[Any] = {redis.hget(key, "body") for key in redis.scan_iter("jobhook:event:*")}
     assert b"after" in bodies
     assert bodies <= {b"after", b"stuck", b"stuck too"}
+
+
+def test_a_delivery_has_its_own_deadline_whatever_it_is_sent_with(
+    redis: "Redis", server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P6: its batch has the whole budget from when it is sent, also with one in it that has waited for long."""
+    budget = 1.0
+    monkeypatch.setattr("app.store.lines.LONGEST_WAIT_SECONDS", budget)  # only two batches are on their way at once
+
+    async def use(intake: Intake, _: Net) -> None:
+        await intake.start()
+        tasks = []
+        for body in (b"sent", b"sent too", b"waits for long", *(b"waits for less %d" % n for n in range(5))):
+            tasks.append(asyncio.create_task(intake.accept(delivery(body))))
+            await asyncio.wait(tasks, timeout=0.1 * budget if len(tasks) > 2 else 0)
+        answers = await asyncio.gather(*tasks, return_exceptions=True)
+        assert isinstance(answers[2], Unavailable)
+        assert not any(isinstance(answer, Unavailable) for answer in answers[-2:])
+
+    through(server, use, delay=0.6 * budget, ack_budget=budget)
 
 
 def test_a_late_reply_costs_only_its_own_line(redis: "Redis", server: EmbeddedServer) -> None:

@@ -9,7 +9,8 @@ import pytest
 
 from app.cli.embedded import EmbeddedServer
 from tests.support import wait_until
-from tests.support.stack import MakeStack, Stack, children
+from tests.support.processes import children
+from tests.support.stack import MakeStack, Stack
 
 
 def test_a_delivery_is_answered_recorded_and_processed(stack: Stack) -> None:
@@ -23,6 +24,18 @@ def test_a_delivery_is_answered_recorded_and_processed(stack: Stack) -> None:
     (delivery,) = stack.log_lines("delivery")
     (attempt,) = stack.log_lines("attempt")
     assert delivery["id"] == attempt["id"] == id
+
+
+def test_the_service_links_of_kubernetes_are_no_obstacle(server: EmbeddedServer, make_stack: MakeStack) -> None:
+    """P10: both processes start with what a Service named `jobhook` puts into their environment, and say so."""
+    links = {"JOBHOOK_SERVICE_HOST": "10.0.0.7", "JOBHOOK_SERVICE_PORT": "80", "JOBHOOK_PORT": "tcp://10.0.0.7:80"}
+    stack = make_stack(server.url, **links)
+    stack.start_receiver()
+    stack.start_workers()
+    stack.wait_for(stack.deliver_event("test.ok", "evt_1"), "done")
+    notes = [line["note"] for line in stack.log_lines("setting")]
+    assert len(notes) == 2
+    assert all(name in note for name in links for note in notes)
 
 
 def test_a_redelivery_is_a_duplicate(stack: Stack) -> None:
