@@ -56,6 +56,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         gc.collect()
         gc.freeze()  # what is loaded by now stays: no use in looking through it again and again
+        await intake.start()
         yield
         await intake.close()
         redis.close()

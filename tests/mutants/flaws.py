@@ -9,6 +9,7 @@ SIGNATURE, CANONICAL, IDENTITY, SAID = (
     f"app/delivery/{name}.py" for name in ("signature", "canonical", "identity", "said")
 )
 DIAGNOSE = "app/delivery/diagnosis/diagnose.py"
+LINES = "app/store/lines.py"
 
 
 @dataclass(frozen=True)
@@ -45,12 +46,12 @@ FLAWS = (
         'return Receipt("accepted", delivery.id)',
         "intake",
     ),
-    flaw("P1", "not waited for the disk", INTAKE, "plan(self._settings.durability, ", 'plan("memory", ', "intake"),
+    flaw("P1", "not waited for the disk", LINES, "plan(self._durability, ", 'plan("memory", ', "intake"),
     flaw(
         "P1",
         "what WAITAOF replies is ignored",
         INTAKE,
-        "if not made.confirmed(waited):",
+        "if not line.plan.confirmed(waited):",
         "if False:",
         "intake",
     ),
@@ -227,6 +228,8 @@ FLAWS = (
                 "        return [\n            Receipt(",
                 "        for id, digest, *_ in (made.identity for made in deliveries):\n"
                 "            await self._redis.set(f'jobhook:said:{id}', digest, ex=86400, nx=True)\n"
+                "        for made in deliveries:\n"
+                "            await line.pipe.send(('SET', f'jobhook:seen:{made.id}', made.digest, 'EX', 86400, 'NX'))\n"
                 "        return [\n            Receipt(",
             ),
         ),
@@ -374,9 +377,68 @@ FLAWS = (
         "P6",
         "no deadline for a batch",
         INTAKE,
-        "asyncio.timeout_at(batch[0].deadline)",
+        "asyncio.timeout(self._settings.ack_budget)",
         "asyncio.timeout(None)",
-        "intake",
+        "lines",
+    ),
+    flaw(
+        "P6",
+        "a batch inherits the deadline of its oldest",
+        INTAKE,
+        "asyncio.timeout(self._settings.ack_budget)",
+        "asyncio.timeout_at(batch[0].deadline)",
+        "lines",
+    ),
+    flaw(
+        "P6",
+        "the oldest first, also when they have no time left",
+        INTAKE,
+        "self._waiting.pop if overloaded",
+        "self._waiting.popleft if overloaded",
+        "lines",
+    ),
+    Flaw(
+        "what is too late is sent all the same",
+        "P6",
+        (
+            Edit(INTAKE, "if waiting.deadline <= now:", "if False:"),
+            Edit(INTAKE, "elif not waiting.receipt.done():", "else:"),
+            Edit(INTAKE, "while self._waiting and self._waiting[0].receipt.done():", "while False:"),
+        ),
+        ("lines",),
+    ),
+    flaw(
+        "P6",
+        "connecting has to fit into a delivery's budget",
+        LINES,
+        "self._examine(line, OPENING_SECONDS)",
+        "self._examine(line, self._budget / 2)",
+        "lines",
+    ),
+    flaw(
+        "P6",
+        "an idle connection is trusted for ever",
+        LINES,
+        "if line.heard <= horizon]",
+        "if False]",
+        "lines",
+    ),
+    flaw(
+        "P6",
+        "a lost connection takes no other with it",
+        LINES,
+        "self._close(line, *(() if alone else self._idle))",
+        "self._close(line)",
+        "lines",
+    ),
+    flaw(
+        "P2",
+        "a server that evicts is good enough",
+        "app/store/durability.py",
+        "    if server.may_evict:\n",
+        "    if False:\n",
+        "durability",
+        "lines",
     ),
     flaw(
         "P7",
