@@ -470,6 +470,14 @@ def test_a_body_is_read_without_a_length_or_with_a_wrong_one() -> None:
     assert parse_request(b"POST / HTTP/1.1\nHost: a").body == b""
 
 
+def test_a_newline_that_an_editor_has_added_is_no_trouble() -> None:
+    """Without a Content-Length, nothing tells whether it was sent."""
+    for end, header in ((b"\n", "X-Sig"), (b"\r\n", "X-Signature")):
+        saved = parse_request(f"POST / HTTP/1.1\n{header}: {sign(KEY, BODY)}\n\n".encode() + BODY + end)
+        assert [cause.cause for cause in of(saved).causes] == []
+        assert list(of(saved).matches[0].settings) == ([] if header == "X-Signature" else ["JOBHOOK_SIGNATURE_HEADER"])
+
+
 @pytest.mark.parametrize("end", [b"\r\n", b"\n"], ids=["CRLF", "LF"])
 def test_chunks_are_joined(end: bytes) -> None:
     head = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"

@@ -4,8 +4,9 @@ Pure and offline. What is said names headers, settings and keys by their names; 
 part of the body.
 """
 
+from app.delivery.diagnosis.causes import Cause
 from app.delivery.diagnosis.clues import signature_headers
-from app.delivery.diagnosis.diagnose import Cause, Diagnosis, Match, diagnose
+from app.delivery.diagnosis.diagnose import Diagnosis, Match, diagnose
 from app.delivery.diagnosis.keys import TYPED, Key, named
 from app.delivery.diagnosis.request import RawRequest, UnreadableRequest, parse_request
 

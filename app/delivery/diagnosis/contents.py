@@ -8,9 +8,8 @@ _SEPARATORS = (".", ":", "", "\\n", "|", ",", ";", "-", "_", "&", "+", "/", "#",
 _PLACES = ((), ("{url}",), ("{path}",), ("{method}", "{path}"), ("{method}", "{url}"), ("{method}",))
 _VERSIONS = ("v0", "v1", "v2", "v3")
 _ENDS = ("", "\\n", "\\r\\n")
-_COMMON_PARTS = 2
-
-
+_PARTS_WITH_ENDS = 2
+"""Contents of so many parts are tried with a newline at their end, too."""
 _PLAIN = (*("{body}" + end for end in _ENDS), "\\ufeff{body}")
 _USUAL = (
     *("{timestamp}.{body}", "{timestamp}:{body}", "{timestamp}{body}", "{body}{timestamp}", "v0:{timestamp}:{body}"),
@@ -52,7 +51,7 @@ def _joined() -> Iterator[tuple[int, str]]:
 def _variants(parts: list[str], separator: str, rank: int) -> Iterator[tuple[int, str]]:
     content = separator.join(parts)
     yield rank, content
-    if len(parts) == _COMMON_PARTS:
+    if len(parts) == _PARTS_WITH_ENDS:
         for end in _ENDS[1:]:
             yield rank + 2 * len(_SEPARATORS), content + end
     if separator in {".", ":"} and "{timestamp}" in parts:

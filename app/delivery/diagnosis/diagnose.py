@@ -1,18 +1,18 @@
-"""From what a search has found to settings that accept the request, or to the likeliest trouble in plain words."""
+"""From what a search has found to settings that accept the request."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 
+from app.delivery.diagnosis.causes import HASH_NAMES, Cause, causes, late
 from app.delivery.diagnosis.clues import Clue, Mac, forms
 from app.delivery.diagnosis.keys import TYPED, Key
 from app.delivery.diagnosis.request import RawRequest
-from app.delivery.diagnosis.search import BODY_HASH, Found, Search
+from app.delivery.diagnosis.search import Found, Search
 from app.delivery.scheme import ALGORITHMS, AUTO_FORM, BODY, TOLERANCE_SECONDS, Scheme, read_time, setting
 from app.delivery.signature import Verifier
 from app.errors import BadSignature, SignatureFault
 from app.units import format_duration
 
-_HASH_NAMES = {"md5": "MD5", "sha1": "SHA-1", "sha256": "SHA-256", "sha384": "SHA-384", "sha512": "SHA-512"}
 _KEY_FORMS = {"text": "used as it is written", "hex": "decoded from hex", "base64": "decoded from base64"}
 _LATE: tuple[SignatureFault, ...] = ("timestamp out of tolerance", "unreadable timestamp")
 
@@ -25,15 +25,6 @@ class Match:
     """Environment variables: those that have to differ from the present ones. An empty text: it has to be removed."""
     key: str
     """The name of the key that signed, such as `current`, and how it was used if not as configured."""
-    says: str
-
-
-@dataclass(frozen=True, slots=True)
-class Cause:
-    """Something that keeps the signature from verifying."""
-
-    cause: str
-    """In a word or two, from a fixed list."""
     says: str
 
 
@@ -57,15 +48,24 @@ def diagnose(
         fault = _fault(request, key, scheme, now)
         if fault is None or fault in _LATE:
             present = Match({}, key.name, "The signature verifies with the present settings." + _typed(key))
-            return Diagnosis((present,), (_late(scheme, fault),) if fault else ())
+            return Diagnosis((present,), (late(scheme, fault),) if fault else ())
     search = Search(request, keys, scheme, _urls(request, url or scheme.url))
     found = search.run()
     matches = {tuple(match.settings.items()): match for one in found if (match := _match(request, scheme, one, now))}
+    if not matches and (saved := _without_added_newline(request)):
+        again = diagnose(saved, keys, scheme, url, now)
+        if again.matches:
+            return again
     ordered = sorted(matches.values(), key=lambda match: len(match.settings))
-    return Diagnosis(tuple(ordered), tuple(_causes(request, keys, scheme, search, found, bool(matches))))
+    return Diagnosis(tuple(ordered), tuple(causes(request, keys, scheme, search, found, bool(matches))))
 
 
-# Matches
+def _without_added_newline(request: RawRequest) -> RawRequest | None:
+    """The request without the newline that editors put at the end of a file, if nothing tells whether it was sent."""
+    if request.all(b"content-length") or not request.body.endswith(b"\n"):
+        return None
+    body = request.body.removesuffix(b"\n").removesuffix(b"\r")
+    return replace(request, body=body) if body and not body.endswith(b"\n") else None
 
 
 def _match(request: RawRequest, present: Scheme, found: Found, now: float | None) -> Match | None:
@@ -121,7 +121,7 @@ def _own_header(clue: Clue | None, mac: Mac) -> str:
 def _says(present: Scheme, scheme: Scheme, found: Found) -> Iterator[str]:
     """Sentences for what differs from the present settings."""
     key = found.material.key
-    yield f"HMAC-{_HASH_NAMES[scheme.algorithm]} with the {key.name} key{', ' + key.twist if key.twist else ''}."
+    yield f"HMAC-{HASH_NAMES[scheme.algorithm]} with the {key.name} key{', ' + key.twist if key.twist else ''}."
     if scheme.header != present.header:
         yield f"The signature is in the header {scheme.header}."
     if scheme.algorithm == "sha1" and present.algorithm != "sha1":
@@ -162,147 +162,6 @@ def _in_words(content: str) -> str:
     if content == BODY + r"\n":
         return "the body and a newline: either the sender adds it before it signs, or a proxy takes it off the body"
     return f"`{content}`"
-
-
-# Causes
-
-
-def _causes(
-    request: RawRequest, keys: Sequence[Key], scheme: Scheme, search: Search, found: Sequence[Found], matched: bool
-) -> Iterator[Cause]:
-    if len(request.all(scheme.header.lower().encode())) > 1:
-        yield Cause(
-            "header repeated",
-            f"The request has the header {scheme.header} more than once. Jobhook refuses that, because nothing "
-            "tells which of them counts. Look for a proxy that adds a second one.",
-        )
-    if found:
-        yield from _found_causes(found[0], matched)
-        return
-    refused = list(search.refused())
-    checksums = {mac.header for mac, words in refused if words == BODY_HASH}
-    for mac, words in refused:
-        if mac.header not in checksums:
-            yield Cause(
-                "not an HMAC",
-                f"{mac.header} holds {words}, not a whole HMAC. It cannot be accepted: whoever sees such a hash could "
-                "continue it or guess at it. Ask the sender for an HMAC with SHA-256.",
-            )
-            return
-    suspects = [
-        mac
-        for mac in search.macs
-        if (mac.is_named or mac.header.lower() == scheme.header.lower()) and mac.header not in checksums
-    ]
-    if not suspects:
-        yield _no_signature(request, scheme)
-        return
-    yield from _nothing_fits(request, keys, search, suspects, bool(checksums))
-
-
-def _found_causes(found: Found, matched: bool) -> Iterator[Cause]:
-    key = found.material.key
-    if found.altered:
-        yield Cause("body altered", _altered_says(found))
-    if key.twist:
-        yield Cause(
-            "key mispasted",
-            f"The signature fits the {key.name} key {key.twist}. Look how the key was pasted, here and at the sender.",
-        )
-    if found.mac.hash not in ALGORITHMS:
-        yield Cause(
-            "weak hash",
-            f"The signature is an HMAC-{_HASH_NAMES[found.mac.hash]} with the {key.name} key. Jobhook does not accept "
-            "that: ask the sender for SHA-256.",
-        )
-    elif not matched and not found.altered:
-        yield Cause(
-            "unreadable form",
-            f"The {key.name} key made the MAC in {found.mac.header}, but no settings can read the header as it is "
-            "written. Set the form by hand: see JOBHOOK_SIGNATURE_FORM.",
-        )
-
-
-def _altered_says(found: Found) -> str:
-    altered = found.altered
-    assert altered is not None  # noqa: S101 - the caller has looked
-    also = "" if found.content == BODY else f" What is signed is `{found.content}`."
-    change = "was written anew (parsed and re-serialised)" if altered.rewritten else "was changed"
-    return (
-        f"The signature fits the {found.material.key.name} key and the body as it was before: {altered.how}.{also} So "
-        f"the body {change} after it was signed, and no setting can accept it: what arrives is not what was signed. "
-        "Look for a proxy, a gateway or middleware that parses and rewrites the body, or changes its encoding, and "
-        "make it pass the bytes on as they are. If the sender itself does it, only the sender can mend it."
-    )
-
-
-def _no_signature(request: RawRequest, scheme: Scheme) -> Cause:
-    values = request.all(scheme.header.lower().encode())
-    if values:
-        return Cause(
-            "no signature",
-            f"{scheme.header} is there, with {len(values[0])} characters, but it holds nothing that is as long as an "
-            "HMAC in hex or base64. Is it a token, or a signature with a public key?",
-        )
-    return Cause(
-        "no signature",
-        f"The request has no header {scheme.header}, and no other that holds an HMAC. Is signing switched on "
-        "at the sender, and does every proxy pass the header on? A test with curl or a browser has none: use "
-        "`jobhook send`.",
-    )
-
-
-def _nothing_fits(
-    request: RawRequest, keys: Sequence[Key], search: Search, suspects: Sequence[Mac], checked: bool
-) -> Iterator[Cause]:
-    looks = ", ".join(
-        dict.fromkeys(f"{mac.header} ({len(mac.mac)} bytes: looks like {_HASH_NAMES[mac.hash]})" for mac in suspects)
-    )
-    if not request.body:
-        yield Cause(
-            "empty body",
-            "The request has no body. If the sender sent one, it was lost on its way, as in a redirect, or not saved.",
-        )
-    elif not request.complete:
-        yield Cause(
-            "request incomplete",
-            "The body is not as long as the request says: it was saved in part, or its line ends were changed. Save it "
-            "again, byte by byte.",
-        )
-    names = ", ".join(dict.fromkeys(key.name for key in keys))
-    intact = " The body is not the trouble: a plain hash of it in the request fits." if checked else ""
-    yield Cause(
-        "another key",
-        f"None of the keys tried ({names}) made the MAC in {looks}, whatever was tried: {search.tried:,} ways. Most "
-        "likely another key signs: that of another endpoint or account, a test key, or one from before a rotation or "
-        f"after it.{intact} Compare with the sender's settings; `--key-prompt` tries a key that you type.",
-    )
-    if not checked:
-        yield Cause(
-            "unknown scheme",
-            "Less likely, the key is right and something is signed that was not tried: a field of the payload, another "
-            "URL (`--url`), a header of its own, or content that was changed in an unusual way.",
-        )
-    if search.is_cut:
-        yield Cause(
-            "large request",
-            "Not everything was tried: the body is large, or many headers could be a signed time or id. Diagnose a "
-            "smaller request, such as a test event.",
-        )
-
-
-def _late(scheme: Scheme, fault: SignatureFault) -> Cause:
-    if fault == "unreadable timestamp":
-        return Cause(fault, "The signature verifies, but its timestamp cannot be read as a time.")
-    return Cause(
-        fault,
-        f"The signature verifies, but its timestamp differs from the clock by more than {setting('tolerance')} "
-        f"({format_duration(scheme.tolerance)}). An old request saved in a file always does. If new ones do, look at "
-        "this machine's clock; if only retries do, raise the tolerance to the time over which the sender retries.",
-    )
-
-
-# What both need
 
 
 def _fault(request: RawRequest, key: Key, scheme: Scheme, now: float | None) -> SignatureFault | None:

@@ -19,7 +19,9 @@ _MEGABYTES = 1_000_000
 _DIGEST_BYTES = 600
 """What making a MAC costs beside the hashing, in bytes that could be hashed meanwhile."""
 _READABLE_FORMS: tuple[KeyForm, ...] = ("text", "hex", "base64")
+"""Forms that are tried together with altered bodies."""
 _MAX_FOUND = 8
+"""After which a step ends: they are ways to say the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +36,6 @@ class Found:
     url: str
     altered: Altered | None = None
 
-    @property
-    def twist(self) -> str:
-        """How the key differs from the configured one."""
-        return self.material.key.twist
-
 
 class Search:
     """Tries everything, the likeliest first, until a step has found something."""
@@ -47,7 +44,7 @@ class Search:
         self.request = request
         self.macs = macs(request)
         self.is_cut = False
-        """Whether the body is so large that not everything was tried."""
+        """Whether there was too much to try everything: the body is large, or many headers may be signed."""
         self.tried = 0
         """MACs made."""
         self._keys = keys
