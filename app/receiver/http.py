@@ -1,35 +1,39 @@
-"""The head of a request, within limits of size and time, which uvicorn leaves to others (P3).
+"""How the receiver speaks HTTP: what uvicorn leaves to a load balancer, though there may be none.
 
-Bodies are bounded by `app/receiver/body.py`. Before them, uvicorn waits for the head of a request for as long as
-it takes, and keeps all of it however long it gets; after them, it takes trailers for headers, so that a
-stranger could add an `X-Forwarded-For` behind the load balancer's. A load balancer in front bounds the
-head too, but the receiver does not rest on it.
+What a request may look like is in `app/receiver/forms.py`, how long its body may be in `app/receiver/body.py`. Here
+are the limits of size and time for what comes before and after the body (P3). uvicorn alone waits for the head of a
+request for as long as it takes, keeps all of it however long it gets, and takes trailers for headers, so that a
+stranger could add an `X-Forwarded-For` behind the load balancer's.
 """
 
 import asyncio
 from typing import Any, cast
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from app.receiver.forms import AnyForm
+from app.receiver.refusals import HeadTooLarge, Refusal
 
 HEAD_SECONDS = 5.0
 """From the first byte of a request to the end of its headers. JobsiteOn gives up after as long."""
 MAX_HEAD_BYTES = 64 * 1024
 """Of a head or of trailers, on top of what one read from the socket brings (256 KiB at most)."""
 MAX_PIPELINED = 16
-"""Requests of a connection that wait for the answer to one before. uvicorn would read on at each answer, and so
+"""Requests of a connection that wait for the answer to an earlier one. uvicorn would read on at each answer, and so
 keep any number: a stranger's 12 MB of them took 600. Load balancers send none."""
+LAST_REQUEST_SECONDS = 0.5
+"""When the receiver is told to stop, an idle connection stays open for so long: a request may be on its way on it."""
 
 
 class TooManyPipelined(Exception):
     """Stops the parser."""
 
 
-class BoundedHeads(HttpToolsProtocol):
-    """uvicorn's HTTP protocol with these limits. A request that comes in one piece costs no timer."""
+class BoundedHeads(AnyForm):
+    """An HTTP protocol with these limits. A request that comes in one piece costs no timer."""
 
     _unfinished = 0
     """Bytes received that were neither the end of a head nor part of a body."""
     _timer: asyncio.TimerHandle | None = None
+    _stopping = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Gives a new connection as long as an idle one to begin with its request."""
@@ -54,27 +58,44 @@ class BoundedHeads(HttpToolsProtocol):
         else:
             self._unfinished += len(data)
         if self._unfinished > MAX_HEAD_BYTES and not self.transport.is_closing():
-            self.send_400_response("The head of the request is too large.")
+            self.refuse(HeadTooLarge)
 
     def on_headers_complete(self) -> None:
         """Hands the headers over. What comes later is not among them."""
         if len(self.pipeline) >= MAX_PIPELINED:
             raise TooManyPipelined
         super().on_headers_complete()
-        self.headers = []
+        if not self._reads_again:
+            self.headers = []
+            self.cycle.keep_alive &= not self._stopping
 
-    def send_400_response(self, msg: str) -> None:
-        """Only if it would not be taken for the answer to a request before."""
+    def shutdown(self) -> None:
+        """Called when the receiver stops: the connection ends with the request that it brings, or may be bringing."""
+        self._stopping = True
+        if self._is_idle():
+            self.loop.call_later(LAST_REQUEST_SECONDS, self._close_if_idle)
+        else:
+            super().shutdown()
+
+    def refuse(self, refusal: type[Refusal]) -> None:
+        """Answers only if that would not be taken for the answer to an earlier request."""
         whole = self.cycle and not self.cycle.more_body and not self.cycle.response_complete
         if whole or self.pipeline:
             self.transport.close()
         else:
-            super().send_400_response(msg)
+            super().refuse(refusal)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Leaves no timer behind."""
         self._stop_timer()
         super().connection_lost(exc)
+
+    def _is_idle(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete
+
+    def _close_if_idle(self) -> None:
+        if self._is_idle() and self._timer is None:  # else there is part of a head, and that has its own time limit
+            self.transport.close()
 
     def _waits_for_head(self) -> bool:
         """Whether what comes next is the head of a request, or what is left of one already answered."""
@@ -82,7 +103,7 @@ class BoundedHeads(HttpToolsProtocol):
 
     def _give_up(self) -> None:
         self._timer = None
-        if self.cycle and not self.cycle.response_complete:  # the one before is still to be answered
+        if self.cycle and not self.cycle.response_complete:  # an earlier request is still to be answered
             self._timer = self.loop.call_later(HEAD_SECONDS, self._give_up)
         else:
             self.transport.close()
