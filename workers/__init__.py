@@ -1,6 +1,7 @@
 """The workers: they process what the receiver has recorded, and heal what was left unfinished."""
 
+from workers.event import Event
 from workers.registry import on
 from workers.retry import Permanent, RetryAfter
 
-__all__ = ["Permanent", "RetryAfter", "on"]
+__all__ = ["Event", "Permanent", "RetryAfter", "on"]
