@@ -8,6 +8,7 @@ import errno
 import os
 import socket
 from collections.abc import Iterable
+from typing import Any
 
 import structlog
 
@@ -105,7 +106,7 @@ def close(bound: Iterable[socket.socket]) -> None:
         one.close()
 
 
-def _addresses(host: str, port: int) -> list[tuple[int, tuple[str | int, ...]]]:
+def _addresses(host: str, port: int) -> list[tuple[int, tuple[Any, ...]]]:
     literal = host[1:-1] if host.startswith("[") and host.endswith("]") else host
     try:
         found = socket.getaddrinfo(literal, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -115,7 +116,7 @@ def _addresses(host: str, port: int) -> list[tuple[int, tuple[str | int, ...]]]:
     return list(dict.fromkeys((family, address) for family, _, _, _, address in found))
 
 
-def _bind(family: int, address: tuple[str | int, ...], *, only_ipv6: bool) -> socket.socket:
+def _bind(family: int, address: tuple[Any, ...], *, only_ipv6: bool) -> socket.socket:
     one = socket.socket(family, socket.SOCK_STREAM)
     try:
         one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a restart need not wait for what has just ended

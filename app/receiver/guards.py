@@ -30,8 +30,6 @@ from app.receiver.refusals import AddressNotAllowed, ContentEncoded, PlainHttp
 _CLIENTS_REMEMBERED = 1024
 _LONGEST_REMEMBERED = 256
 """Bytes of both headers. Longer ones are full of a sender's own claims, and are not worth the memory."""
-_UNIX = "unix"
-"""Stands for the peer of a Unix socket, which has no address."""
 _PLAIN_CODINGS = frozenset({b"identity", b"chunked", b""})
 """After these the body is what was signed: `chunked` is undone by then, and an empty list item says nothing."""
 
@@ -65,8 +63,9 @@ class Gate:
             PlainHttp: it did not come over HTTPS.
             AddressNotAllowed: the address is not allow-listed.
         """
-        peer = (scope["client"][0] if scope["client"] else "") or (_UNIX if _on_unix_socket(scope) else "")
-        if not self._is_proxy(peer):  # what strangers claim is neither believed nor remembered
+        peer = scope["client"][0] if scope["client"] else ""
+        trusted = self._is_proxy(peer) if peer else _on_unix_socket(scope)
+        if not trusted:  # what strangers claim is neither believed nor remembered
             forwarded_for = forwarded_proto = b""
         short = len(forwarded_for) + len(forwarded_proto) <= _LONGEST_REMEMBERED
         identify = self._client if short else self._identify
@@ -79,7 +78,7 @@ class Gate:
 
     def _find_proxy(self, peer: str) -> bool:
         address = _parse(peer)
-        return peer == _UNIX if address is None else _within(address, self._trusted)
+        return address is not None and _within(address, self._trusted)
 
     def _identify(self, peer: str, scheme: str, forwarded_for: bytes, forwarded_proto: bytes) -> Client:
         address, hops = _parse(peer), 0

@@ -21,6 +21,10 @@ MAX_PIPELINED = 16
 keep any number: a stranger's 12 MB of them took 600. Load balancers send none."""
 LAST_REQUEST_SECONDS = 0.5
 """When the receiver is told to stop, an idle connection stays open for so long: a request may be on its way on it."""
+LINGER_SECONDS = 1.0
+"""After an answer that ends the connection, a client may go on sending for so long."""
+MAX_DROPPED_BYTES = 4 * 1024**2
+"""What it may send meanwhile."""
 
 
 class TooManyPipelined(Exception):
@@ -114,17 +118,25 @@ class BoundedHeads(AnyForm):
             self._timer = None
 
 
-class _OneWrite:
-    """A transport that holds what is written until the end of the loop's turn.
+class _Transport:
+    """A transport that sends an answer in one piece, and does not close in a client's face.
 
     uvicorn writes head and body one after the other, and uvloop sends each at once: two system calls and two
-    TCP segments, a tenth of what a delivery costs the receiver.
+    TCP segments, a tenth of what a delivery costs the receiver. So what is written is held until the end of the
+    loop's turn.
+
+    When uvicorn closes a connection behind an answer, the client may still be sending the body. Closed at once, the
+    connection would be reset, and the client would see that instead of the answer: it would take a 413 for trouble
+    with the network, and send again and again. So at first only this side of the connection is closed, and what the
+    client still sends is dropped (RFC 9112, 9.6).
     """
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self._transport = transport
         self._loop = loop
         self._held: list[bytes] = []
+        self._half_closed = False
+        self._dropped = 0
 
     def write(self, data: bytes) -> None:
         if not self._held:
@@ -132,8 +144,24 @@ class _OneWrite:
         self._held.append(data)
 
     def close(self) -> None:
+        answered = bool(self._held)
         self._flush()
-        self._transport.close()
+        if not answered or self._transport.is_closing():
+            self._transport.close()
+            return
+        self._half_closed = True
+        self._transport.write_eof()
+        self._transport.resume_reading()
+        self._loop.call_later(LINGER_SECONDS, self._transport.close)
+
+    def is_closing(self) -> bool:
+        return self._half_closed or self._transport.is_closing()
+
+    def drop(self, data: bytes) -> None:
+        """Takes what comes after the connection was closed here."""
+        self._dropped += len(data)
+        if self._dropped > MAX_DROPPED_BYTES:
+            self._transport.close()
 
     def _flush(self) -> None:
         if self._held and not self._transport.is_closing():  # else the client has gone meanwhile
@@ -145,8 +173,18 @@ class _OneWrite:
 
 
 class WebhookProtocol(BoundedHeads):
-    """For uvicorn's `http` setting: bounded heads, and a response leaves in one write."""
+    """For uvicorn's `http` setting: requests of any form, with bounded heads, and answers that arrive."""
+
+    _out: _Transport
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begins a connection."""
-        super().connection_made(cast(asyncio.Transport, _OneWrite(transport, self.loop)))
+        self._out = _Transport(transport, self.loop)
+        super().connection_made(cast(asyncio.Transport, self._out))
+
+    def data_received(self, data: bytes) -> None:
+        """Takes in what has come, as long as it may still be answered."""
+        if self._out.is_closing():
+            self._out.drop(data)
+        else:
+            super().data_received(data)
