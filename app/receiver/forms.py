@@ -26,7 +26,6 @@ from app.receiver.refusals import Malformed, Refusal
 _HOST = re.compile(rb"(?:\[[\w.~!$&'()*+,;=:%-]+\]|[\w.~!$&'()*+,;=%-]*)(?::\d*)?")
 """`uri-host [ ":" port ]` of RFC 9110, 7.2; empty where the target has no authority."""
 _ABSOLUTE = re.compile(rb"https?://[^/?#]+(.*)", re.IGNORECASE)
-_WHITE_SPACE = b" \t"
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -38,8 +37,8 @@ class NotWellFormed(Exception):
 class AnyForm(HttpToolsProtocol):
     """uvicorn's HTTP protocol, for requests of any form."""
 
-    _reads_again = False
-    """Whether the request that is being parsed asks for another protocol, and so has to be parsed once more."""
+    _host = b""
+    """The Host of an earlier request, which need not be looked at again."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -49,50 +48,34 @@ class AnyForm(HttpToolsProtocol):
         """Parses what has come, and refuses what is malformed."""
         self._unset_keepalive_if_required()
         try:
-            while data:
-                data = self._parse(data)
+            self.parser.feed_data(data)
         except httptools.HttpParserError:
             self.refuse(Malformed)
+        except httptools.HttpParserUpgrade as upgrade:
+            if self._should_upgrade():
+                (end_of_head,) = upgrade.args
+                self._parse_again(data[end_of_head:])
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Takes in one header."""
         name = name.lower()
         if name == b"expect" and b"100-continue" in [item.strip() for item in value.lower().split(b",")]:
             self.expect_100_continue = True
-        self.headers.append((name, value.strip(_WHITE_SPACE)))
+        self.headers.append((name, value.strip()))
 
     def on_headers_complete(self) -> None:
-        """Begins to answer the request.
+        """Begins to answer the request, unless it is parsed again.
 
         Raises:
             NotWellFormed: it is not to be answered.
         """
-        connect = False
-        if self.parser.should_upgrade():
-            connect = self.parser.get_method() == b"CONNECT"
-            if not connect:
-                self._reads_again = True
-                return
         version = self.parser.get_http_version()
-        if not version.startswith("1."):
-            raise NotWellFormed
-        hosts = [value for name, value in self.headers if name == b"host"]
-        if len(hosts) != 1 and (hosts or version != "1.0"):
-            raise NotWellFormed
-        if hosts and not _HOST.fullmatch(hosts[0]):
-            raise NotWellFormed
+        self._check(version)
         if version == "1.0":
             self.expect_100_continue = False
         if not self.url.startswith(b"/"):
-            self.url = b"/" if connect else _origin_form(self.url)
+            self.url = _origin_form(self.url, self.parser.get_method())
         super().on_headers_complete()
-        if connect:  # what follows would be the tunnel's
-            self.cycle.keep_alive = False
-
-    def on_message_complete(self) -> None:
-        """Ends the request's body, unless the request is parsed once more."""
-        if not self._reads_again:
-            super().on_message_complete()
 
     def refuse(self, refusal: type[Refusal]) -> None:
         """Answers what could not be made a request, and closes the connection."""
@@ -102,43 +85,49 @@ class AnyForm(HttpToolsProtocol):
         self.transport.close()
         log.warning("refused", reason=refusal.slug, peer=self.client[0] if self.client else None)
 
-    def _parse(self, data: bytes) -> bytes:
-        """Parses. Returns what has to be parsed after it: a request without its Upgrade, and what has come behind."""
-        try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            if not self._reads_again:  # behind a CONNECT
-                return b""
-            head = self._head_without_upgrade()
-            self._reads_again = False
-            self.parser = self._new_parser()
-            (end_of_head,) = upgrade.args
-            return head + data[end_of_head:]
-        return b""
+    def _check(self, version: str) -> None:
+        if not version.startswith("1."):
+            raise NotWellFormed
+        hosts = [value for name, value in self.headers if name == b"host"]
+        if len(hosts) == 1:
+            if hosts[0] != self._host and not _HOST.fullmatch(hosts[0]):
+                raise NotWellFormed
+            self._host = hosts[0]
+        elif hosts or version != "1.0":
+            raise NotWellFormed
 
-    def _head_without_upgrade(self) -> bytes:
+    def _should_upgrade(self) -> bool:
+        """Asked by uvicorn where the parser has found an Upgrade, or a CONNECT. If so, it does not begin to answer."""
+        return self.parser.get_method() != b"CONNECT"
+
+    def _parse_again(self, rest: bytes) -> None:
+        """Parses the request whose head has just been parsed, but without its Upgrade, and what has come behind it."""
         version = self.parser.get_http_version().encode()
-        lines = [name + b": " + value for name, value in self.headers if name != b"upgrade"]
-        return b"\r\n".join([b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, version), *lines, b"", b""])
+        head = [b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, version)]
+        head += [name + b": " + value for name, value in self.headers if name != b"upgrade"]
+        self.parser = self._new_parser()
+        AnyForm.data_received(self, b"\r\n".join([*head, b"", rest]))
 
     def _new_parser(self) -> httptools.HttpRequestParser:
         parser = httptools.HttpRequestParser(self)
         parser.set_dangerous_leniencies(
             lenient_data_after_close=True,  # what is pipelined behind a `Connection: close` spoils no answer
-            lenient_version=True,  # looked at in on_headers_complete
+            lenient_version=True,  # looked at in _check
             lenient_spaces_after_chunk_size=True,  # RFC 9112, 7.1.1: "a recipient MUST parse for such bad whitespace"
         )
         return parser
 
 
-def _origin_form(target: bytes) -> bytes:
-    """The path and query of a target in absolute form. `*` stays as it is.
+def _origin_form(target: bytes, method: bytes) -> bytes:
+    """The path and query of a target in another form; `/` for a CONNECT, which has none.
 
     Raises:
-        NotWellFormed: it has another form.
+        NotWellFormed: it has no form at all.
     """
     if target == b"*":
         return target
+    if method == b"CONNECT":
+        return b"/"
     absolute = _ABSOLUTE.fullmatch(target)
     if absolute is None:
         raise NotWellFormed

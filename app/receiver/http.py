@@ -69,9 +69,13 @@ class BoundedHeads(AnyForm):
         if len(self.pipeline) >= MAX_PIPELINED:
             raise TooManyPipelined
         super().on_headers_complete()
-        if not self._reads_again:
-            self.headers = []
-            self.cycle.keep_alive &= not self._stopping
+        if self.parser.should_upgrade():
+            if self._should_upgrade():  # the headers are needed once more
+                return
+            self.cycle.keep_alive = False  # what follows a CONNECT would be the tunnel's
+        self.headers = []
+        if self._stopping:
+            self.cycle.keep_alive = False
 
     def shutdown(self) -> None:
         """Called when the receiver stops: the connection ends with the request that it brings, or may be bringing."""
@@ -135,7 +139,8 @@ class _Transport:
         self._transport = transport
         self._loop = loop
         self._held: list[bytes] = []
-        self._half_closed = False
+        self.half_closed: asyncio.TimerHandle | None = None
+        """Closes the other half."""
         self._dropped = 0
 
     def write(self, data: bytes) -> None:
@@ -149,19 +154,23 @@ class _Transport:
         if not answered or self._transport.is_closing():
             self._transport.close()
             return
-        self._half_closed = True
+        self.half_closed = self._loop.call_later(LINGER_SECONDS, self._transport.close)
         self._transport.write_eof()
         self._transport.resume_reading()
-        self._loop.call_later(LINGER_SECONDS, self._transport.close)
 
     def is_closing(self) -> bool:
-        return self._half_closed or self._transport.is_closing()
+        return self.half_closed is not None or self._transport.is_closing()
 
     def drop(self, data: bytes) -> None:
         """Takes what comes after the connection was closed here."""
         self._dropped += len(data)
         if self._dropped > MAX_DROPPED_BYTES:
             self._transport.close()
+
+    def closed(self) -> None:
+        """Leaves no timer behind, which would keep all that belongs to the connection in memory."""
+        if self.half_closed:
+            self.half_closed.cancel()
 
     def _flush(self) -> None:
         if self._held and not self._transport.is_closing():  # else the client has gone meanwhile
@@ -184,7 +193,12 @@ class WebhookProtocol(BoundedHeads):
 
     def data_received(self, data: bytes) -> None:
         """Takes in what has come, as long as it may still be answered."""
-        if self._out.is_closing():
+        if self._out.half_closed:
             self._out.drop(data)
         else:
             super().data_received(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Ends the connection for good."""
+        self._out.closed()
+        super().connection_lost(exc)

@@ -13,8 +13,10 @@ from app.receiver.http import MAX_DROPPED_BYTES, WebhookProtocol
 from tests.support import PATIENCE_SECONDS, wait_until
 from tests.support.raw import Connection, request
 
-LARGE = b"x" * 3_000_000
-"""More than the kernel takes between two sockets before it makes the sender wait."""
+PIECE = b"x" * 100_000
+PIECES = 30
+LARGE = PIECES * len(PIECE)
+"""Bytes."""
 
 
 async def refuse_at_once(_: Scope, receive: Receive, send: Send) -> None:
@@ -72,8 +74,20 @@ def refuses(port: int) -> bool:
 def test_who_is_refused_while_sending_gets_to_see_the_answer() -> None:
     """P8: a reset would be taken for trouble with the network (RFC 9112, 9.6)."""
     with serving(refuse_at_once) as (_, port), Connection(port) as connection:
-        connection.send(request(length=f"Content-Length: {len(LARGE)}", body=LARGE))
+        connection.send(request(length=f"Content-Length: {LARGE}", body=b""))
         assert connection.answer().status == 413
+        for _ in range(PIECES):  # as a client does that listens only when it has sent everything
+            connection.send(PIECE)
+        assert connection.rest() == b""
+
+
+def test_who_sends_what_is_malformed_gets_to_see_the_answer() -> None:
+    """P8."""
+    with serving(answer) as (_, port), Connection(port) as connection:
+        connection.send(request(length="Content-Length: -1", body=b""))
+        assert connection.answer().status == 400
+        for _ in range(PIECES):
+            connection.send(PIECE)
         assert connection.rest() == b""
 
 
