@@ -56,6 +56,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         gc.collect()
         gc.freeze()  # what is loaded by now stays: no use in looking through it again and again
+        await intake.start()
         yield
         await intake.close()
         redis.close()
@@ -71,7 +72,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.router.routes.append(Route(PATH, endpoint))
     app.webhook = endpoint
 
-    describe_webhook(app)
+    describe_webhook(app, settings.signature_scheme)
 
     @app.get("/healthz", summary="The process answers")
     def healthz() -> dict[str, str]:

@@ -55,12 +55,12 @@ def redis_7_0(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def no_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+def no_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What is set where the tests are run has no influence, nor how another test has set up logging."""
     for name in os.environ.keys() - clean_environment().keys():
         monkeypatch.delenv(name)
-    monkeypatch.setenv("JOBHOOK_ENV_FILE", str(tmp_path / "no.env"))
-    monkeypatch.setenv("JOBHOOK_SECRETS_DIR", str(tmp_path / "no-secrets"))
+    for name in ("JOBHOOK_ENV_FILE", "JOBHOOK_SECRETS_DIR"):
+        monkeypatch.setenv(name, os.devnull)
     yield
     structlog.reset_defaults()
 

@@ -8,8 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from app.cli.output import console, fail, iso, plain, print_json
+from app.config.names import variable
 from app.config.settings import Settings
-from app.config.sources import configured_names, load_settings, variable
+from app.config.sources import configured_names, load_settings
 from app.delivery.envelope import Envelope, Part, Reader, Try
 from app.delivery.identity import Identity, canonical_form, identify
 from app.delivery.payload import Payload, read_payload

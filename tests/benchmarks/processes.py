@@ -33,7 +33,7 @@ def environment(redis_url: str, **more: str) -> dict[str, str]:
         "JOBSITEON_API_KEY": KEY,
         "REDIS_URL": redis_url,
         "JOBHOOK_LOG_FORMAT": "json",
-        "JOBHOOK_ENV_FILE": os.devnull + ".env",
+        "JOBHOOK_ENV_FILE": os.devnull,
         "JOBHOOK_HANDLERS": "tests.benchmarks.handlers",
     }
     return clean_environment() | settings | more

@@ -9,7 +9,7 @@ import pytest
 
 from app.cli import app as cli
 from app.config.settings import Settings
-from app.config.sources import settings_table
+from app.config.table import settings_table
 from app.delivery.samples import sample
 from app.inbox.inbox import Inbox
 from app.inbox.record import STATES
@@ -27,7 +27,7 @@ CODE_BLOCK = re.compile(r"^ *```(\w*)\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
 
 
 def test_the_table_of_settings_is_the_one_of_the_code() -> None:
-    """To renew it: jobhook settings --markdown."""
+    """To renew it: put in what `jobhook settings --markdown` prints."""
     begin, end = "<!-- settings: `jobhook settings --markdown` -->\n", "<!-- end of settings -->"
     page = TEXTS["deploy/SETTINGS.md"]
     assert page.partition(begin)[2].partition(end)[0].strip() == settings_table().strip()

@@ -57,7 +57,7 @@ class Stack:
             "JOBHOOK_REQUIRE_HTTPS": "false",
             "JOBHOOK_LOG_FORMAT": "json",
             "JOBHOOK_ACK_BUDGET": f"{PATIENT_ACK_SECONDS}s",
-            "JOBHOOK_ENV_FILE": str(folder / "no.env"),
+            "JOBHOOK_ENV_FILE": os.devnull,
             **environment,
         }
 

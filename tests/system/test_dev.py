@@ -214,6 +214,15 @@ def test_a_data_folder_that_cannot_be_written_is_told(dev: Dev) -> None:
     assert ended.stderr == "file cannot be written (File exists). Choose another folder with --data.\n"
 
 
+def test_a_line_of_the_env_file_that_cannot_be_read_is_told_before_anything_is_started(dev: Dev) -> None:
+    """P10."""
+    (dev.folder / ".env").write_text("JOBHOOK_ALLOWED_IPS: 10.0.0.0/8\n")
+    ended = dev.run("dev")
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr == ".env, line 1: write NAME=value, with a = instead of the colon\n"
+    assert not (dev.folder / ".data/valkey").exists()
+
+
 def test_a_wrong_setting_is_told_before_anything_is_started(dev: Dev) -> None:
     ended = dev.run("dev", JOBHOOK_WORKERS="none")
     assert ended.returncode == 2

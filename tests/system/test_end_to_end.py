@@ -28,6 +28,18 @@ def test_a_delivery_is_answered_recorded_and_processed(stack: Stack) -> None:
     assert delivery["id"] == attempt["id"] == id
 
 
+def test_the_service_links_of_kubernetes_are_no_obstacle(server: EmbeddedServer, make_stack: MakeStack) -> None:
+    """P10: both processes start with what a Service named `jobhook` puts into their environment, and say so."""
+    links = {"JOBHOOK_SERVICE_HOST": "10.0.0.7", "JOBHOOK_SERVICE_PORT": "80", "JOBHOOK_PORT": "tcp://10.0.0.7:80"}
+    stack = make_stack(server.url, **links)
+    stack.start_receiver()
+    stack.start_workers()
+    stack.wait_for(stack.deliver_event("test.ok", "evt_1"), "done")
+    notes = [line["note"] for line in stack.log_lines("setting")]
+    assert len(notes) == 2
+    assert all(name in note for name in links for note in notes)
+
+
 def test_a_redelivery_is_a_duplicate(stack: Stack) -> None:
     """P4."""
     id = stack.deliver_event("test.ok", "evt_1")
