@@ -4,19 +4,15 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
 import uvicorn
 
-from app.config.settings import MULTIPROCESS_DIR
 from app.config.sources import load_settings
 from app.errors import ConfigError
 from app.inbox.inbox import connect
-from app.ops import logs
+from app.ops import logs, metrics
 from app.ops.health import refuse_to_start
 from app.receiver.http import WebhookProtocol
 
@@ -41,7 +37,7 @@ def serve(
     # uvicorn ends itself with the signal it was stopped by; a service manager wants to see a 0.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     processes = processes or settings.processes
-    with _shared_metrics(processes):
+    with metrics.shared(processes):
         uvicorn.run(
             "app.main:create_app",
             factory=True,
@@ -57,17 +53,6 @@ def serve(
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         )
-
-
-@contextmanager
-def _shared_metrics(processes: int) -> Iterator[None]:
-    """Several processes add up their metrics in files."""
-    if processes == 1:
-        yield
-        return
-    with TemporaryDirectory(prefix="jobhook-metrics-") as folder:
-        os.environ[MULTIPROCESS_DIR] = folder
-        yield
 
 
 def work(

@@ -22,9 +22,6 @@ LONGEST_SECONDS = 3650 * 86400.0
 BODY_SECONDS = 3.0
 """Seconds a body may take to arrive; with the ack budget it stays under the hard limit."""
 
-MULTIPROCESS_DIR = "PROMETHEUS_MULTIPROC_DIR"
-"""The variable that prometheus-client reads when it is imported; `jobhook serve` sets it."""
-
 _PLACEHOLDER = re.compile(
     r"(?i)change[-_ ]?me|your[-_ ]|placeholder|replace[-_ ]|example|^todo|secret[-_ ]?key$"
     r"|^<.*>$|^(.)\1*$|^\$\{?\w+\}?$"

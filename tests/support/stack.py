@@ -47,6 +47,8 @@ class Stack:
         self.redis: Redis = connect(self.settings)
         self.inbox = Inbox(self.redis, self.settings)
         self.processes: list[subprocess.Popen[bytes]] = []
+        self.output: int | None = None
+        """A file descriptor for what the next processes print; their logs by default."""
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith(("JOBHOOK_", "JOBSITEON_"))},
             "JOBSITEON_API_KEY": KEY,
@@ -60,13 +62,13 @@ class Stack:
         }
 
     def start(self, name: str, *command: str, **environment: str) -> "subprocess.Popen[bytes]":
-        """Starts `python -m …` with its output in `<name>.log`."""
+        """Starts `python -m …` with its output in `<name>.log`, or where `self.output` is."""
         with self.log_file(name).open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", *command],
                 cwd=ROOT,
                 env=self.environment | environment,
-                stdout=log,
+                stdout=log if self.output is None else self.output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )

@@ -519,6 +519,43 @@ def test_exit_codes_and_one_clear_line(
     assert len(ended.stderr.splitlines()) == 1
 
 
+@pytest.mark.parametrize("options", [["--body"], ["--body", "--json"]])
+def test_where_ascii_only_can_be_shown_the_rest_is_escaped(
+    options: list[str], redis: "Redis", server: EmbeddedServer, settings: Settings
+) -> None:
+    id = record(settings, street="Straße \U0001f600")
+    shown = python_m_app(server.url, "event", id, *options, PYTHONIOENCODING="ascii")
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert shown.stdout.isascii()
+    if "--json" in options:
+        assert "Straße \U0001f600" in json.loads(shown.stdout)["body"]
+    else:
+        assert r"Stra\xdfe \U0001f600" in shown.stdout
+
+
+@pytest.mark.parametrize("command", ["events", "doctor", "settings", "--help"])
+def test_every_command_can_speak_ascii(command: str, redis: "Redis", server: EmbeddedServer) -> None:
+    shown = python_m_app(server.url, command, PYTHONIOENCODING="ascii")
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert shown.stdout.isascii()
+
+
+@pytest.mark.parametrize("arguments", [["settings"], ["doctor", "--json"], ["--help"], ["--version"]])
+def test_where_nothing_can_be_written_one_line_says_so(arguments: list[str], redis: "Redis") -> None:
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(
+            [sys.executable, "-m", "app", *arguments],
+            cwd=ROOT,
+            env=os.environ | environment("redis://127.0.0.1:1/0"),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+    assert (ended.returncode, ended.stderr) == (1, "The output cannot be written: No space left on device.\n")
+
+
 def test_the_instance_that_runs_in_this_folder_is_found(
     redis: "Redis", server: EmbeddedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
