@@ -16,6 +16,7 @@ from app.inbox.inbox import Inbox, connect
 from app.ops import logs
 from app.ops.health import check, refuse_to_start
 from app.ops.metrics import CONTENT_TYPE, Metrics
+from app.ops.parent import end_with_parent
 from app.receiver.endpoint import PATH, Receiver
 from app.receiver.intake import Intake
 from app.receiver.openapi import describe_webhook
@@ -56,6 +57,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         gc.collect()
         gc.freeze()  # what is loaded by now stays: no use in looking through it again and again
+        end_with_parent()
         yield
         await intake.close()
         redis.close()
