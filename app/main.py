@@ -12,15 +12,16 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from app import __version__
 from app.config.settings import Settings
 from app.config.sources import load_settings
-from app.inbox.inbox import Inbox, connect
+from app.inbox.inbox import Inbox
 from app.ops import logs
-from app.ops.health import check, refuse_to_start
+from app.ops.health import COMMAND_SECONDS, Health, refuse_to_start
 from app.ops.metrics import CONTENT_TYPE, Metrics
 from app.ops.parent import end_with_parent
 from app.receiver.endpoint import PATH, Receiver
 from app.receiver.intake import Intake
 from app.receiver.openapi import describe_webhook
 from app.receiver.refusals import REFUSALS
+from app.store.connections import connect
 
 
 class _Application(FastAPI):
@@ -47,9 +48,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     """
     settings = settings or load_settings()
     logs.configure(settings)
-    redis = connect(settings)
+    redis = connect(settings.redis_url, timeout=COMMAND_SECONDS)
     refuse_to_start(settings, redis)
     inbox = Inbox(redis, settings)
+    health = Health(settings)
     intake = Intake(settings)
     metrics = Metrics(inbox.stats, [refusal.slug for refusal in REFUSALS])
 
@@ -60,6 +62,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         end_with_parent()
         yield
         await intake.close()
+        health.close()
         redis.close()
 
     endpoint = Receiver(settings, intake, metrics)
@@ -76,21 +79,17 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     describe_webhook(app)
 
     @app.get("/healthz", summary="The process answers")
-    def healthz() -> dict[str, str]:
+    async def healthz() -> dict[str, str]:  # needs no thread: those may all be waiting for Redis
         return {"status": "ok"}
 
     @app.get("/readyz", summary="Deliveries can be recorded", responses={503: {"description": "They cannot."}})
     def readyz(response: Response) -> dict[str, Any]:
-        findings = check(settings, redis)
+        findings = health.check()
         ready = all(finding.level != "fail" for finding in findings)
         response.status_code = 200 if ready else 503
         return {
             "status": "ready" if ready else "not ready",
-            "problems": [
-                {"check": f.name, "level": f.level, "finding": f.finding, "remedy": f.remedy}
-                for f in findings
-                if f.level != "ok"
-            ],
+            "problems": [finding.as_dict() for finding in findings if finding.level != "ok"],
         }
 
     @app.get("/metrics", summary="Metrics in Prometheus' text format", response_class=Response)

@@ -147,10 +147,11 @@ class Intake:
 
     async def _record(self, pipe: Pipe, arguments: list[Any]) -> list[bytes]:
         made = self._plan = self._plan or await self._make_plan()
-        try:
-            replies, *waited = await pipe.send(("EVALSHA", ACCEPT.sha, 0, *arguments), *made.waits)
-        except NoScriptError:
-            replies, *waited = await pipe.send(("EVAL", ACCEPT.text, 0, *arguments), *made.waits)
+        replies, *waited = await pipe.ask(("EVALSHA", ACCEPT.sha, 0, *arguments), *made.waits)
+        if isinstance(replies, NoScriptError):
+            replies, *waited = await pipe.ask(("EVAL", ACCEPT.text, 0, *arguments), *made.waits)
+        if isinstance(replies, ResponseError):
+            raise replies
         if not made.confirmed(waited):
             raise Unavailable
         return cast(list[bytes], replies)

@@ -21,23 +21,20 @@ class Pipe:
     def __init__(self, pool: ConnectionPool) -> None:
         self._connection = pool.make_connection()  # type: ignore[no-untyped-call]
 
-    async def send(self, *commands: Command) -> list[Any]:
-        """The reply to each command.
+    async def ask(self, *commands: Command) -> list[Any]:
+        """The reply to each command, among them the errors, as `ResponseError`s.
 
         Raises:
-            RedisError: the server cannot be reached, or replied with an error to one of them.
+            RedisError: the server cannot be reached.
         """
         packed = b"".join([hiredis.pack_command(command) for command in commands])  # type: ignore[arg-type]
         await self._connection.send_packed_command(packed, check_health=False)
         replies: list[Any] = []
-        failure: ResponseError | None = None
         for _ in commands:
             try:
                 replies.append(await self._connection.read_response())
             except ResponseError as error:  # the replies after it have to be read all the same
-                failure = failure or error
-        if failure:
-            raise failure
+                replies.append(error)
         return replies
 
     async def close(self) -> None:

@@ -426,6 +426,45 @@ def test_doctor_fails_when_redis_is_down(run: Run, monkeypatch: pytest.MonkeyPat
     )
 
 
+@pytest.mark.parametrize(
+    ("variables", "finding"),
+    [
+        ({"JOBHOOK_FORWARD_URLS": "*=https://erp.example/hooks"}, "JOBHOOK_FORWARD_SECRET: is not set, but"),
+        ({"JOBHOOK_FORWARD_URLS": "*=ftp://erp.example"}, "JOBHOOK_FORWARD_URLS: pair 1: the URL must begin with"),
+        ({"JOBHOOK_HANDLERS": "no_such_module"}, "JOBHOOK_HANDLERS: no_such_module cannot be imported"),
+        ({"JOBHOOK_HANDLERS": "handlers_that_exit"}, "JOBHOOK_HANDLERS: handlers_that_exit cannot be imported"),
+        ({"JOBHOOK_HANDLERS": "handlers_that_die"}, "importing them ends the process (exit code 7)"),
+    ],
+    ids=["no secret", "no URL", "no module", "exits", "dies"],
+)
+def test_doctor_finds_what_work_would_refuse(
+    variables: dict[str, str], finding: str, redis: "Redis", server: EmbeddedServer, tmp_path: Path
+) -> None:
+    """P9."""
+    (tmp_path / "handlers_that_exit.py").write_text("import sys\nprint('noise')\nsys.exit()\n")
+    (tmp_path / "handlers_that_die.py").write_text("import os\nprint('noise', flush=True)\nos._exit(7)\n")
+    more = variables | {"PYTHONPATH": str(tmp_path)}
+    ended = python_m_app(server.url, "doctor", "--json", **more)
+    assert ended.returncode == 1
+    (failure,) = [found for found in json.loads(ended.stdout) if found["level"] == "fail"]
+    assert failure["check"] == "handlers"
+    assert failure["finding"].startswith(finding)
+    if "dies" not in finding and "process" not in finding:
+        refused = python_m_app(server.url, "work", **more)
+        assert refused.returncode == 2
+        assert finding in refused.stderr
+
+
+def test_doctor_says_how_long_it_waits_for_handlers(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "handlers_that_hang.py").write_text("import time\ntime.sleep(600)\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("JOBHOOK_HANDLERS", "handlers_that_hang")
+    monkeypatch.setattr("app.cli.doctor.IMPORT_SECONDS", 1.0)
+    result = run("doctor", "--json")
+    assert result.exit_code == 1
+    assert "not imported within 1 s" in {finding["finding"] for finding in json.loads(result.stdout)}
+
+
 def test_doctor_names_every_setting_that_is_missing_or_wrong(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("JOBSITEON_API_KEY")
     monkeypatch.setenv("JOBHOOK_PORT", "many")

@@ -10,6 +10,7 @@ import pytest
 
 from app.cli.embedded import EmbeddedServer
 from app.delivery.signature import sign
+from tests.support import wait_until
 from tests.support.stack import KEY, MakeStack, Stack
 
 DELIVERIES = 400
@@ -94,3 +95,23 @@ def test_where_there_is_ascii_only_everything_works(
     stack.start_workers()
     stack.wait_for(stack.deliver_event("test.print", "evt_1"), "done")
     assert stack.log_lines("delivery")
+
+
+def test_that_lines_are_missing_is_told_by_readyz_and_metrics(server: EmbeddedServer, make_stack: MakeStack) -> None:
+    stack = make_stack(server.url)
+
+    def told() -> dict[str, str]:
+        problems: dict[str, dict[str, str]] = {
+            problem["check"]: problem for problem in get(stack, "/readyz").json()["problems"]
+        }
+        return problems.get("logs", {})
+
+    with full() as stack.output:
+        stack.start_receiver()
+        stack.deliver_event("test.ok", "evt_1")
+        problem = wait_until(told, "the finding")
+        assert problem["level"] == "warn"
+        assert problem["finding"].endswith("lines could not be written")
+        metrics = get(stack, "/metrics").text.splitlines()
+        (line,) = [line for line in metrics if line.startswith("jobhook_log_lines_dropped_total ")]
+        assert float(line.split()[1]) > 0
