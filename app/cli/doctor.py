@@ -10,10 +10,11 @@ from rich.table import Table
 
 from app.cli.output import LEVEL_STYLES, print_json, print_table
 from app.config.settings import Settings
-from app.config.sources import load_settings, settings_rows, settings_table
+from app.config.sources import load_settings, notes
+from app.config.table import settings_rows, settings_table
 from app.errors import ConfigError
 from app.ops.health import Health
-from app.ops.problems import OLD_KEYS, PLAIN_HTTP, WRONG_HANDLERS, WRONG_SETTING, Check, as_markdown
+from app.ops.problems import IGNORED_SETTING, OLD_KEYS, PLAIN_HTTP, WRONG_HANDLERS, WRONG_SETTING, Check, as_markdown
 
 IMPORT_SECONDS = 30.0
 """How long importing the handlers may take."""
@@ -45,7 +46,7 @@ def doctor(
 
 
 def settings(
-    markdown: Annotated[bool, typer.Option("--markdown", help="Print the table of the README.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print the tables of deploy/SETTINGS.md.")] = False,
 ) -> None:
     """Show all settings and what they are set to."""
     if markdown:
@@ -63,9 +64,9 @@ def settings(
 def _findings() -> list[Check]:
     try:
         current = load_settings()
+        health = Health(current)
     except ConfigError as error:
         return [WRONG_SETTING.found(finding=line) for line in str(error).split("\n")]
-    health = Health(current)
     try:
         return [*_handlers(), *_settings(current), *health.check()]
     finally:
@@ -87,7 +88,7 @@ def _handlers() -> list[Check]:
 
 
 def _settings(current: Settings) -> list[Check]:
-    findings = []
+    findings = [IGNORED_SETTING.found(note=note) for note in notes()]
     if not current.require_https:
         findings.append(PLAIN_HTTP.found())
     if number := len(current.previous_api_keys):

@@ -44,7 +44,7 @@ FULL_FROM = 0.9
 """The share of maxmemory from which new deliveries are in danger of being refused."""
 
 
-Try = Callable[["Redis", Plan, float, str], Check | None]
+Try = Callable[[Settings, "Redis", Plan, float, str], Check | None]
 
 
 class Health:
@@ -85,11 +85,13 @@ class Health:
             with self._lock:
                 self._running = None
 
-    def _is_recorded(self, redis: "Redis", made: Plan, seconds: float, slow_because: str) -> Check | None:
+    def _is_recorded(
+        self, settings: Settings, redis: "Redis", made: Plan, seconds: float, slow_because: str
+    ) -> Check | None:
         """A trial, unless one with the same plan has gone well a moment ago."""
         if self._proven and self._proven[0] == made and time.monotonic() < self._proven[1]:
             return None
-        problem = record_one(redis, made, seconds, slow_because)
+        problem = record_one(settings, redis, made, seconds, slow_because)
         self._proven = None if problem else (made, time.monotonic() + PROVEN_SECONDS)
         return problem
 
@@ -197,7 +199,7 @@ def _durability(settings: Settings, seen: _Seen, redis: "Redis", try_one: Try) -
     if made.shortfall:
         return problems.NOT_DURABLE.found(wanted=wanted, remedy=made.shortfall)
     seconds = COMMAND_SECONDS if wanted != "replica" else min(settings.ack_budget, REPLICA_SECONDS)
-    if problem := try_one(redis, plan(wanted, server, seconds), seconds, seen.slow_because):
+    if problem := try_one(settings, redis, plan(wanted, server, seconds), seconds, seen.slow_because):
         return problem
     if wanted == "memory":
         return problems.IN_MEMORY_ONLY.found()

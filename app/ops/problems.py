@@ -127,6 +127,9 @@ UNWRITTEN_LOGS = Problem(
     "see that what reads this process's output (journald, the container's log driver, a pipe) runs and has disk space",
 )
 WRONG_SETTING = Problem("settings", "fail", "{finding}", "set it in the environment or in .env")
+IGNORED_SETTING = Problem(
+    "settings", "warn", "{note}", "rename it or take it out; in Kubernetes, set `enableServiceLinks: false`"
+)
 WRONG_HANDLERS = Problem("handlers", "fail", "{finding}", "put it right: with it, `jobhook work` does not start")
 PLAIN_HTTP = Problem(
     "https",

@@ -26,7 +26,8 @@ from app.receiver.refusals import Unavailable
 from tests.support import wait_until
 from tests.support.deliveries import accept_all, delivery
 from tests.support.inbox import calls
-from tests.support.stack import frozen, make_settings
+from tests.support.processes import frozen
+from tests.support.stack import make_settings
 
 Do = Callable[["Redis"], object]
 

@@ -8,7 +8,8 @@ import pytest
 
 from app.cli.embedded import EmbeddedServer
 from tests.support import wait_until
-from tests.support.stack import MakeStack, Stack, children
+from tests.support.processes import children
+from tests.support.stack import MakeStack, Stack
 
 
 def ended(pid: int) -> bool:

@@ -12,7 +12,8 @@ from app.cli.embedded import EmbeddedServer
 from app.ops import health
 from app.ops.health import check
 from tests.support import wait_until
-from tests.support.stack import MakeStack, Stack, frozen
+from tests.support.processes import frozen
+from tests.support.stack import MakeStack, Stack
 
 
 @pytest.fixture

@@ -19,19 +19,30 @@ class Script:
     sha: str
 
 
-def _load(name: str, prefix: str = PREFIX, rq_prefix: str = RQ_PREFIX) -> Script:
-    folder = files(__package__)
-    shebang, _, body = folder.joinpath(f"{name}.lua").read_text("utf-8").partition("\n")
-    common = folder.joinpath("common.lua").read_text("utf-8")
+def _read(name: str) -> str:
+    return files(__package__).joinpath(f"{name}.lua").read_text("utf-8")
+
+
+def _script(text: str, prefix: str = PREFIX, rq_prefix: str = RQ_PREFIX) -> Script:
     for placeholder, value in (("$PREFIX", prefix), ("$RQ_PREFIX", rq_prefix), ("$QUEUE", QUEUE)):
-        common = common.replace(placeholder, value)
-    text = f"{shebang}\n{common}\n{body}"
+        text = text.replace(placeholder, value)
     return Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
+def _load(name: str) -> Script:
+    shebang, _, body = _read(name).partition("\n")
+    return _script(f"{shebang}\n{_read('common')}\n{body}")
+
+
+def _load_probe() -> Script:
+    """The accept script, as it is, within the frame of a trial."""
+    shebang, _, body = _read("accept").partition("\n")
+    frame = _read("probe").replace("$COMMON", _read("common")).replace("$ACCEPT", body)
+    return _script(f"{shebang}\n{frame}", PROBE_PREFIX, PROBE_RQ_PREFIX)
+
+
 ACCEPT = _load("accept")
-PROBE = _load("accept", PROBE_PREFIX, PROBE_RQ_PREFIX)
-"""The same script, for a delivery on trial."""
+PROBE = _load_probe()
 WORK = _load("work")
 STEP = _load("step")
 TURN = _load("turn")

@@ -2,12 +2,15 @@
 
 `before_schema.json` was dumped from 52fbcdb, the last version that stored no schema version: events in every
 state, a redelivered one, a conflict, one that waits for its turn, one whose step has finished.
+`code_before_schema.zip` is the code of that version (`app`, `workers` and the handlers of its tests), to be run
+beside that of today.
 """
 
 import json
 import time
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 from redis import Redis
 
@@ -40,3 +43,10 @@ def _write(redis: "Redis", key: str, kind: str, value: Any, passed_ms: int) -> N
         redis.sadd(key, *(member.encode("latin-1") for member in value))
     else:
         redis.set(key, str(int(value) + passed_ms) if key == "jobhook:swept" else value.encode("latin-1"))
+
+
+def unpack(folder: Path, name: str = "code_before_schema") -> Path:
+    """The folder in which the code of an earlier version now is."""
+    with ZipFile(Path(__file__).with_name(f"{name}.zip")) as archive:
+        archive.extractall(folder / name)
+    return folder / name
