@@ -176,7 +176,12 @@ def _checks(settings: Settings, redis: "Redis", try_one: Try) -> Iterator[Check]
     yield _eviction(seen.server)
     yield _memory(seen.info)
     yield _clock(seen.ahead)
-    yield from _workers(Inbox(redis, settings).stats())
+    try:
+        stats = Inbox(redis, settings).stats()
+    except ResponseError as error:  # it keeps no delivery from being recorded
+        yield explain(problems.UNSEEN, error)
+    else:
+        yield from _workers(stats)
 
 
 def _version(server: Server) -> Check:

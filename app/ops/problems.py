@@ -110,6 +110,7 @@ POLICY_HIDDEN = Problem(
 NEARLY_FULL = Problem("memory", "warn", "{used}", "raise maxmemory, or shorten JOBHOOK_RETENTION")
 CLOCKS_DIFFER = Problem("clock", "warn", "Redis is {ahead:+.0f} s against this machine", "run NTP on both")
 NO_WORKERS = Problem("workers", "warn", "last seen {seen}: events are recorded but not processed", "run `jobhook work`")
+UNSEEN = Problem("workers", "warn", "cannot be seen: Redis {finding} ({code}{command})", "{remedy}")
 SILENT = Problem(
     "supervisors",
     "warn",
@@ -237,7 +238,7 @@ def as_markdown() -> str:
     problems = [
         f"| {p.check} | {p.level} | {_shown(p.finding)} | {_shown(p.remedy)} |"
         for p in PROBLEMS
-        if p not in {REFUSED, WRITE_REFUSED}
+        if p not in {REFUSED, WRITE_REFUSED, UNSEEN}
     ]
     causes = [f"| `{words}` | {_shown(c.finding)} | {_shown(c.remedy)} |" for words, c in CAUSES.items()]
     return "\n".join(

@@ -69,7 +69,10 @@ def refuses(check: Check, code: str, *words: str) -> bool:
 
 @pytest.mark.parametrize(
     "command",
-    ["set", "hset", "hget", "hincrby", "zadd", "zrem", "copy", "rpush", "sadd", "del", "exists", "persist", "expire"],
+    [
+        *("set", "get", "del", "expire", "persist", "copy", "sadd", "rpush", "zadd", "zrem", "time"),
+        *("hset", "hget", "hmget", "hdel", "hincrby"),
+    ],
 )
 def test_a_command_that_the_script_may_not_use_is_named(command: str, own_server: EmbeddedServer) -> None:
     settings = limited(own_server, *everything_but(command))
@@ -113,6 +116,16 @@ def test_who_may_not_wait_need_not_where_each_write_is_fsynced(own_server: Embed
     hidden = limited(own_server, *everything_but("waitaof", "config"))  # it may be `always`, but who knows
     assert [failure.name for failure in failures(hidden)] == ["writes"]
     assert not is_accepted(hidden)
+
+
+def test_who_may_not_see_the_workers_can_record_all_the_same(own_server: EmbeddedServer) -> None:
+    settings = limited(own_server, *everything_but("zcard"))
+    assert failures(settings) == []
+    assert (
+        findings(settings)["workers"].finding
+        == "cannot be seen: Redis does not permit what is needed (NOPERM at ZCARD)"
+    )
+    assert is_accepted(settings)
 
 
 # --- what the server refuses
