@@ -27,6 +27,7 @@ from app.ops.trial import record_one
 from app.store import connections
 from app.store.connections import SENTINEL_SCHEMES
 from app.store.durability import OLDEST_SERVER, Plan, Server, plan
+from app.store.server import CONFIG, read_server, server_from
 
 ANSWER_SECONDS = 2.2
 """How long all checks together may take, whatever Redis does."""
@@ -119,7 +120,7 @@ def refuse_to_start(settings: Settings, redis: "Redis") -> None:
         ConfigError: the server may evict, or is too old.
     """
     try:
-        server = _see(redis).server
+        server = read_server(redis)
     except (RedisError, OSError):
         return
     for finding in (_version(server), _eviction(server)):
@@ -136,17 +137,17 @@ class _Seen:
 
     def __init__(self, redis: "Redis") -> None:
         with redis.pipeline(transaction=False) as pipeline:
-            pipeline.info("everything")
-            pipeline.config_get("appendfsync", "maxmemory-policy")
+            pipeline.info()
+            pipeline.config_get(*map(str, CONFIG[2:]))
             pipeline.time()
             pipeline.get(schema.KEY)
             info, config, now, self.schema = pipeline.execute(raise_on_error=False)
-        for reply in (info, now, self.schema):
+        self.server = server_from(info, config)
+        for reply in (now, self.schema):
             if isinstance(reply, Exception):
                 raise reply
         self.info: dict[str, Any] = info
         self.ahead = now[0] + now[1] / 1e6 - time.time()
-        self.server = Server.from_info(info, {} if isinstance(config, ResponseError) else config)
 
     @property
     def slow_because(self) -> str:
@@ -172,9 +173,10 @@ def _checks(settings: Settings, redis: "Redis", try_one: Try) -> Iterator[Check]
     yield Check("redis", "ok", "answers")
     yield _version(seen.server)
     yield from _schema(seen.schema)
-    yield _durability(settings, seen, redis, try_one)
+    if not seen.server.may_evict:  # else nothing is durable, and the next check says why
+        yield _durability(settings, seen, redis, try_one)
     yield _eviction(seen.server)
-    yield _memory(seen.info)
+    yield _memory(seen.server)
     yield _clock(seen.ahead)
     try:
         stats = Inbox(redis, settings).stats()
@@ -228,8 +230,8 @@ def _eviction(server: Server) -> Check:
     return Check("eviction", "ok", "noeviction")
 
 
-def _memory(info: dict[str, Any]) -> Check:
-    used, limit = int(info["used_memory"]), int(info.get("maxmemory", 0))
+def _memory(server: Server) -> Check:
+    used, limit = server.memory_used, server.memory_limit
     finding = f"{used / 1024**2:.0f} MiB used" + (f" of {limit / 1024**2:.0f}" if limit else "")
     if limit and used > FULL_FROM * limit:
         return problems.NEARLY_FULL.found(used=finding)
