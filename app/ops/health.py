@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any
 
 from redis import Redis
@@ -114,10 +115,12 @@ def check(settings: Settings, redis: "Redis", try_one: Try = record_one) -> list
 
 
 def refuse_to_start(settings: Settings, redis: "Redis") -> None:
-    """Stops a start on a server that would lose events. One that is down may still come up.
+    """Stops a start on a server that would lose events, or whose records this code does not know.
+
+    A server that is down may still come up.
 
     Raises:
-        ConfigError: the server may evict, or is too old.
+        ConfigError: the server may evict, or is too old, or its records are of another schema version.
     """
     try:
         server = _see(redis).server
@@ -126,6 +129,8 @@ def refuse_to_start(settings: Settings, redis: "Redis") -> None:
     for finding in (_version(server), _eviction(server)):
         if finding.level == "fail":
             raise ConfigError(f"REDIS_URL: {finding.finding}: {finding.remedy}")
+    with suppress(RedisError):  # a server that takes no writes: the checks say so
+        schema.claim(redis)
 
 
 class _Seen:

@@ -162,7 +162,7 @@ def test_a_flaw_of_ours_is_a_problem_too(server: EmbeddedServer, path: str, monk
     def flawed(*_: object) -> None:
         raise ZeroDivisionError("the secret of the divisor")
 
-    monkeypatch.setattr("app.main.Health.check", flawed)
+    monkeypatch.setattr("app.ops.health.check", flawed)
     monkeypatch.setattr("app.ops.metrics.Metrics.scrape", flawed)
     app = create_app(make_settings(server.url))
     monkeypatch.setattr("app.main.log.critical", lambda event, **fields: lines.append((event, fields)))
