@@ -24,28 +24,22 @@ def read_server(redis: "Redis") -> Server:
         pipeline.info()
         pipeline.config_get(*map(str, CONFIG[2:]))
         info, config = pipeline.execute(raise_on_error=False)
-    return server_from(info, config)
+    return _server(info, config)
 
 
-async def read_server_async(pipe: Pipe, *more: Command) -> Server:
-    """The same of the server at the other end of a pipe. `more` goes with it, and nobody looks at the replies."""
-    info, config, *_ = await pipe.ask(INFO, CONFIG, *more)
-    return server_from(info, config)
+async def read_server_async(pipe: Pipe, *more: Command) -> tuple[Server, list[Any]]:
+    """The same of the server at the other end of a pipe, and the replies to whatever `more` goes with it."""
+    info, config, *replies = await pipe.ask(INFO, CONFIG, *more)
+    return _server(info, config), replies
 
 
-def server_from(info: Any, config: Any) -> Server:
-    """The server that gave these replies, parsed or as they came over the wire.
-
-    Raises:
-        RedisError: the reply to INFO is an error. That to CONFIG may be one: managed services forbid it.
-    """
-    for reply in (info, config):
-        if isinstance(reply, Exception) and (reply is info or not isinstance(reply, ResponseError)):
-            raise reply
-    return Server.from_info(
-        parse_info(info) if isinstance(info, bytes) else info,  # type: ignore[no-untyped-call]
-        {} if isinstance(config, ResponseError) else _pairs(config),
-    )
+def _server(info: Any, config: Any) -> Server:
+    """The server that gave these replies, parsed or as they came over the wire. Managed services forbid CONFIG."""
+    if isinstance(info, ResponseError):
+        raise info
+    if isinstance(info, bytes):
+        info = parse_info(info)  # type: ignore[no-untyped-call]
+    return Server.from_info(info, {} if isinstance(config, ResponseError) else _pairs(config))
 
 
 def _pairs(config: Any) -> dict[str, str]:
