@@ -22,7 +22,7 @@ from app.cli.output import console, program
 from app.cli.run import refuse_used_port
 from app.cli.send import deliver, local_url, summary
 from app.config.settings import Settings
-from app.config.sources import configured_names, configured_values, load_settings
+from app.config.sources import DEV, configured_names, configured_values, load_settings
 from app.delivery.samples import sample
 from app.errors import ConfigError
 from app.inbox.inbox import Inbox, connect
@@ -91,6 +91,7 @@ def _folder(data: Path) -> Iterator[int]:
 
 def _configure(data: Path, port: int | None) -> tuple[str, int]:
     """What is not configured gets a local value: a key, plain HTTP. Returns where to listen."""
+    os.environ[DEV] = "true"
     names = configured_names()
     if "JOBSITEON_API_KEY" not in names:
         os.environ["JOBSITEON_API_KEY"] = _local_key(data / "api-key")

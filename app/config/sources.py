@@ -28,6 +28,8 @@ def variable(name: str) -> str:
 
 ENV_FILE, SECRETS_DIR = PREFIX + "ENV_FILE", PREFIX + "SECRETS_DIR"
 DEFAULT_SECRETS_DIR = "/run/secrets"
+DEV = PREFIX + "DEV"
+"""Set by `jobhook dev` for the processes that it starts: there, handlers meant for trying out are registered too."""
 
 
 def load_settings(**overrides: Any) -> Settings:
@@ -77,7 +79,7 @@ def _sources() -> tuple[Path | None, Path | None]:
 
 
 def _unknown_names(names: Iterable[str]) -> Iterable[str]:
-    known = {variable(name) for name in Settings.model_fields} | {ENV_FILE, SECRETS_DIR}
+    known = {variable(name) for name in Settings.model_fields} | {ENV_FILE, SECRETS_DIR, DEV}
     for name in sorted(set(names) - known):
         if name.startswith(PREFIX):
             # By what follows the prefix: who writes JOBHOOK_API_KEY means JOBSITEON_API_KEY.
