@@ -1,6 +1,6 @@
 # The commands of a working day. All they need is Python 3.11 or later and make.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test mutants lint format chaos chaos-quick bench bench-full lock audit clean
+.PHONY: help setup run check test mutants lint format chaos chaos-quick bench bench-full lock audit clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -28,16 +28,19 @@ $(READY): requirements-dev.txt pyproject.toml
 run: $(READY)  ## Start everything here: Valkey, receiver, workers; deliver a sample event
 	@$(BIN)/jobhook dev
 
+check: $(READY) lint  ## The quick loop: style, types, the order of the rooms, unit tests
+	@$(BIN)/python -m pytest -q -n 2 tests/unit
+
 test: $(READY)  ## Run the whole test suite against a real server, with coverage
 	@$(BIN)/coverage erase
-	@$(BIN)/coverage run -m pytest $(ARGS)
+	@$(BIN)/coverage run -m pytest --durations=10 $(ARGS)
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report
 
 mutants: $(READY)  ## Break the code on purpose, in a copy, and see the tests notice; in about 10 minutes
 	@$(BIN)/python -m tests.mutants $(ARGS)
 
-lint: $(READY)  ## Check style, types and the import rule
+lint: $(READY)  ## Check style, types and the order of the rooms
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy

@@ -3,23 +3,22 @@
 What a handler needs is here: `from workers import on, Event, JobsiteOn, AsyncJobsiteOn, Permanent, RetryAfter`.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from workers.event import Event
 from workers.registry import on
 from workers.retry import Permanent, RetryAfter
 
 if TYPE_CHECKING:
-    from workers.event import Event
     from workers.jobsiteon import AsyncJobsiteOn, JobsiteOn
 
 __all__ = ["AsyncJobsiteOn", "Event", "JobsiteOn", "Permanent", "RetryAfter", "on"]
 
-_LATER = {"Event": "workers.event", "JobsiteOn": "workers.jobsiteon", "AsyncJobsiteOn": "workers.jobsiteon"}
-"""Imported when they are asked for: they need the modules that need this one, and the API's clients take time."""
-
 
 def __getattr__(name: str) -> Any:
-    if name not in _LATER:
+    """The API's clients, imported when they are asked for: httpx and what they stand on take time."""
+    if name not in {"AsyncJobsiteOn", "JobsiteOn"}:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_LATER[name]), name)
+    from workers import jobsiteon  # noqa: PLC0415 - as above; and it needs this package
+
+    return getattr(jobsiteon, name)

@@ -1,7 +1,8 @@
-"""Applies one flaw after the other to a copy of the code and runs the tests that have to notice it.
+"""Breaks a copy of the code, in one place after the other, and runs the tests that have to notice.
 
-The copy is of what git knows, so that nothing else gets in. A flaw is caught if a test fails; before the
-first one, the same tests have to pass. Exit code 1 if a flaw was missed.
+Without options these are the known flaws, each of which breaks a promise; exit code 1 if one is missed. With
+`--sample N` they are N places at random, and what is missed is listed for a person to judge. The copy is of what
+git knows, so that nothing else gets in; before the first flaw, the same tests have to pass.
 """
 
 import argparse
@@ -11,13 +12,16 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
+from random import randrange
 from time import monotonic
 
 from rich.console import Console
+from rich.markup import escape
 
 from tests.mutants.flaws import FLAWS, Flaw
+from tests.mutants.sample import draw
 
 ROOT = Path(__file__).parents[2]
 LONGEST_SECONDS = 600.0
@@ -29,20 +33,56 @@ console = Console()
 
 
 def main() -> int:
-    """Runs all flaws, or those whose names contain one of the words given."""
+    """Runs what was asked for."""
     parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
     parser.add_argument("words", nargs="*", help="only flaws whose names contain one of these")
-    words = parser.parse_args().words
-    chosen = [flaw for flaw in FLAWS if not words or any(word in flaw.name for word in words)]
+    parser.add_argument("--sample", type=int, metavar="N", help="N random places instead of the known flaws")
+    parser.add_argument("--seed", type=int, default=randrange(10**6), help="the same places again")  # noqa: S311
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="jobhook-mutants-") as name:
         folder = Path(name)
         copy(folder)
-        if failed := run(folder, sorted({test for flaw in chosen for test in flaw.tests})):
-            console.print(f"Without any flaw, a test fails: {failed}", style="red")
-            return 1
-        missed = [flaw for flaw in chosen if not try_out(folder, flaw)]
-    console.print(f"{len(chosen) - len(missed)} of {len(chosen)} flaws caught.")
+        if options.sample:
+            return sampled(folder, options.sample, options.seed)
+        words = options.words or [""]
+        return known(folder, [flaw for flaw in FLAWS if any(word in flaw.name for word in words)])
+
+
+def known(folder: Path, chosen: Sequence[Flaw]) -> int:
+    """Plants the known flaws."""
+    if not passes(folder, {test for flaw in chosen for test in flaw.tests}):
+        return 1
+    missed = 0
+    for flaw in chosen:
+        sound = {edit.file: (folder / edit.file).read_text("utf-8") for edit in flaw.edits}
+        missed += not noticed(folder, f"{flaw.promise}  {flaw.name}", flawed(flaw, sound), flaw.tests)
+    console.print(f"{len(chosen) - missed} of {len(chosen)} flaws caught.")
     return 1 if missed else 0
+
+
+def sampled(folder: Path, number: int, seed: int) -> int:
+    """Plants random ones."""
+    mutants = draw(folder, number, seed)
+    if not passes(folder, {test for mutant in mutants for test in mutant.tests}):
+        return 1
+    survivors = []
+    for mutant in mutants:
+        source = (folder / mutant.file).read_bytes()
+        name = f"{mutant.file} {mutant.site.described(source)}"
+        if not noticed(folder, name, {mutant.file: mutant.site.applied(source).decode()}, mutant.tests):
+            survivors.append(name)
+    share = (len(mutants) - len(survivors)) / len(mutants)
+    console.print(f"\nSeed {seed}: {len(mutants) - len(survivors)} of {len(mutants)} noticed ({share:.0%}). Survivors:")
+    for name in survivors:
+        console.print(f"  {name}", markup=False)
+    return 0
+
+
+def passes(folder: Path, tests: Collection[str]) -> bool:
+    """Whether the tests pass as long as nothing is broken."""
+    if failed := run(folder, sorted(tests)):
+        console.print(f"Without any flaw, a test fails: {failed}", style="red")
+    return not failed
 
 
 def copy(folder: Path) -> None:
@@ -54,21 +94,20 @@ def copy(folder: Path) -> None:
             shutil.copy2(ROOT / name, folder / name)
 
 
-def try_out(folder: Path, flaw: Flaw) -> bool:
-    """Whether the tests notice a flaw; says so."""
-    files = {edit.file for edit in flaw.edits}
-    sound = {file: (folder / file).read_text("utf-8") for file in files}
+def noticed(folder: Path, name: str, texts: dict[str, str], tests: Sequence[str]) -> bool:
+    """Whether the tests notice that files have these texts; says so."""
+    sound = {file: (folder / file).read_text("utf-8") for file in texts}
     begun = monotonic()
     try:
-        for file, text in flawed(flaw, sound).items():
+        for file, text in texts.items():
             (folder / file).write_text(text, "utf-8")
-        noticed = run(folder, flaw.tests)
+        by = run(folder, tests)
     finally:
         for file, text in sound.items():
             (folder / file).write_text(text, "utf-8")
-    verdict = f"[green]caught[/] by {noticed}" if noticed else "[red bold]MISSED[/]"
-    console.print(f"{flaw.promise}  {flaw.name}: {verdict}  [dim]({monotonic() - begun:.0f} s)[/]", soft_wrap=True)
-    return bool(noticed)
+    verdict = f"[green]caught[/] by {escape(by)}" if by else "[red bold]MISSED[/]"
+    console.print(f"{escape(name)}: {verdict}  [dim]({monotonic() - begun:.0f} s)[/]", soft_wrap=True)
+    return bool(by)
 
 
 def flawed(flaw: Flaw, sound: dict[str, str]) -> dict[str, str]:

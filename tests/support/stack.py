@@ -47,6 +47,8 @@ class Stack:
         self.redis: Redis = connect(self.settings)
         self.inbox = Inbox(self.redis, self.settings)
         self.processes: list[subprocess.Popen[bytes]] = []
+        self.code = ROOT
+        """The folder whose code is started: another version's, in tests of upgrades."""
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith(("JOBHOOK_", "JOBSITEON_"))},
             "JOBSITEON_API_KEY": KEY,
@@ -64,7 +66,7 @@ class Stack:
         with self.log_file(name).open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", *command],
-                cwd=ROOT,
+                cwd=self.code,
                 env=self.environment | environment,
                 stdout=log,
                 stderr=subprocess.STDOUT,
