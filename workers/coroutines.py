@@ -111,9 +111,7 @@ class Coroutines:
             errors.insert(0, error if in_time else HandlerTimeout("The time was up: the handler was cancelled."))
         else:
             if not in_time:
-                errors.insert(
-                    0, HandlerTimeout("The time was up: tasks that the handler left behind were cancelled.")
-                )
+                errors.insert(0, HandlerTimeout("The time was up: tasks that the handler left behind were cancelled."))
         errors += [cast(BaseException, task.exception()) for task in self._tasks if _is_unseen_failure(task)]
         return result, errors
 

@@ -11,6 +11,7 @@ from app.config.settings import Settings
 from app.config.sources import load_settings, settings_rows, settings_table
 from app.errors import ConfigError
 from app.inbox.inbox import connect
+from app.ops import handlers
 from app.ops.health import Check, check
 
 
@@ -53,7 +54,8 @@ def _findings() -> list[Check]:
         return [
             Check("settings", "fail", line, "set it in the environment or in .env") for line in str(error).split("\n")
         ]
-    return [Check("settings", "ok", "complete"), *_settings(current), *check(current, connect(current))]
+    redis = connect(current)
+    return [Check("settings", "ok", "complete"), *_settings(current), *check(current, redis), *handlers.check(redis)]
 
 
 def _settings(current: Settings) -> list[Check]:

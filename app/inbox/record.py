@@ -130,6 +130,13 @@ class Record:
         return cast(float | None, self.meta.get("occurred_at"))
 
     @property
+    def unfinished(self) -> dict[str, Tries]:
+        """What the handlers have tried that have begun this event, have failed or waited, and have not finished yet."""
+        finished = {step.removeprefix(HANDLER_STEP) for step, _ in self.steps if step.startswith(HANDLER_STEP)}
+        closed = self.state == "done"
+        return {} if closed else {name: tries for name, tries in self.tries.items() if name not in finished}
+
+    @property
     def position(self) -> float | None:
         """Where it stands among the events of its resource: when it occurred, but never later than it was received.
 

@@ -4,17 +4,23 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import pytest
+import structlog
+from redis import Redis
 
+from app.cli.embedded import EmbeddedServer
 from app.config.settings import Settings
-from app.inbox.inbox import Inbox
+from app.inbox import handlers
+from app.inbox.inbox import Inbox, connect
 from app.inbox.record import Record
+from app.ops import handlers as doctor
 from tests.support.deliveries import accept_all, delivery
 from tests.support.inbox import pass_time, sweep, take
 from workers import Event, Permanent, RetryAfter
+from workers.known import announce
 from workers.processor import Processor
 from workers.progress import SOON_SECONDS
 from workers.registry import Registry
-from workers.retry import JITTER, span, wait
+from workers.retry import JITTER, span
 
 MAX_ATTEMPTS, RETRY_FOR = 3, 120.0
 WAITS = 0, 5, 20
@@ -428,5 +434,42 @@ def test_who_has_finished_and_vanished_is_not_missed(world: World) -> None:
     assert world.live(record).state == "done"
 
 
-def test_the_wait_is_that_of_the_schedule() -> None:
-    assert wait(1) == pytest.approx(5, rel=JITTER + 0.01)
+def test_what_open_events_miss_is_told_at_the_start_and_by_the_doctor(world: World) -> None:
+    """Before it is run again under its new name."""
+    world.add("mail", ok)
+    world.add("book", fail)
+    world.live(attempts=1)
+    redis, renamed = world.inbox.redis, Registry()
+    assert list(doctor.check(redis)) == []  # nobody has said which there are
+    announce(redis, world.registry)
+    assert [finding.level for finding in doctor.check(redis)] == ["ok"]
+    renamed.on("*", name="post")(lambda event: None)
+    renamed.on("*", name="book")(lambda event: None)
+    with structlog.testing.capture_logs() as logs:
+        announce(redis, renamed)
+    assert [(line["handler"], line["events"]) for line in logs] == [("mail", 1)]
+    (finding,) = doctor.check(redis)
+    assert (finding.level, finding.finding.rpartition(": ")[2]) == ("warn", "mail (1)")
+    assert finding.remedy
+    assert "name=" in finding.remedy
+
+
+def test_what_is_done_misses_nobody(world: World) -> None:
+    world.add("mail", ok)
+    world.live()
+    assert handlers.vanished(world.inbox.redis, set()) == {}
+
+
+def test_where_there_are_no_handlers_that_is_said(redis: "Redis") -> None:
+    """P2: the events of a service that only runs the example are not worked on by anybody."""
+    with structlog.testing.capture_logs() as logs:
+        announce(redis, Registry())
+    assert [line["log_level"] for line in logs] == ["warning"]
+    assert [finding.level for finding in doctor.check(redis)] == ["warn"]
+
+
+def test_handlers_are_announced_once_redis_is_there(own_server: EmbeddedServer, settings: Settings) -> None:
+    with connect(settings.model_copy(update={"redis_url": own_server.url})) as redis:
+        own_server.kill()
+        announce(redis, Registry())
+        assert list(doctor.check(redis)) == []

@@ -11,7 +11,7 @@
 --   jobhook:done         zset    by time ended
 --   jobhook:dead         zset    by time ended
 --   jobhook:handled:<res> zset   per handler: when the newest event of a resource that it has handled occurred
---   jobhook:handlers     set     the names of the handlers that the workers started last know
+--   jobhook:handlers     string  the names of the handlers that the workers started last know, as JSON
 --   jobhook:turn:<res>   string  the event whose turn it is, where a resource's events run one at a time
 --   jobhook:line:<res>   zset    the events that wait for their turn, by time received
 --   jobhook:job          hash    an RQ job as it is in line: all are the same but for their key
