@@ -128,15 +128,20 @@ class Processor:
         copy_context().run(self._call_in_context, handler, event)
 
     def _call_in_context(self, handler: Handler, event: Event) -> None:
-        by_place = [self._resources(need.type) for need in handler.needs if not need.by_name]
-        by_name = {need.parameter: self._resources(need.type) for need in handler.needs if need.by_name}
         with running(Step(event.id, HANDLER_STEP + handler.name)):
-            result: Any = handler.function(event, *by_place, **by_name)
-            while inspect.isawaitable(result):
+            result: Any = self._begin(handler, event)
+            while result is not None and inspect.isawaitable(result):
                 result = self._coroutines.run(result)
         event.close()
         if result is not None and (what := not_run(result)):
             raise NotRun(f"Handler {handler.name} has returned {what}: nothing of it has been run.")
+
+    def _begin(self, handler: Handler, event: Event) -> Any:
+        if not handler.needs:
+            return handler.function(event)
+        by_place = [self._resources(need.type) for need in handler.needs if not need.by_name]
+        by_name = {need.parameter: self._resources(need.type) for need in handler.needs if need.by_name}
+        return handler.function(event, *by_place, **by_name)
 
 
 def _handled(record: Record, progress: Progress) -> Handled | None:

@@ -5,6 +5,7 @@ the pace of another. The event itself is due when the first of its handlers is; 
 due by then. Pure: it reads a record, is told how each handler ended, and says what is to be recorded.
 """
 
+from collections.abc import Set
 from dataclasses import dataclass, field
 from time import monotonic
 
@@ -16,6 +17,8 @@ from workers.wording import message
 
 SOON_SECONDS = 1.0
 """Who is due so soon runs now: an attempt of its own would follow at once."""
+FRESH = Tries()
+"""Of a handler that has not been tried."""
 MAX_WHY = 300
 """Characters kept of what a handler waits for."""
 
@@ -63,32 +66,25 @@ class Progress:
     def __init__(self, record: Record, registry: Registry) -> None:
         self._record = record
         self._begun = monotonic()
-        fields = [*(STEP + step for step, _ in record.steps), *(TRIES + name for name in record.tries)]
-        begun, self.finished = handlers_in(fields)
-        self.wanted = registry.matching(record.type)
-        names = [handler.name for handler in self.wanted]
-        names += sorted(begun - self.finished - registry.names)
-        self._left = {name: self._tries(name) for name in names if name not in self.finished}
-        if all(tries.due is None for tries in self._left.values()):
-            # All have given up, and yet it is at work: a version that does not know of them has put it back.
-            self._left = dict.fromkeys(self._left, Tries())
-        self._waits = self._remaining()
         self._failures: list[Failure] = []
         self._now_finished: list[str] = []
-        for name in sorted(self._left.keys() - {handler.name for handler in self.wanted}):
-            if self._is_due(name):
-                self.failed(name, HandlerGone(f"Handler {name} has begun this event, and is not there any more."))
-
-    @property
-    def due(self) -> list[Handler]:
-        """Who is to run, in this order.
-
-        It begins with another one after each crash, so that a handler that takes its process along does not keep
-        those after it from their turn.
-        """
-        due = [handler for handler in self.wanted if handler.name in self._left and self._is_due(handler.name)]
-        first = self._record.crashes % len(due) if due else 0
-        return due[first:] + due[:first]
+        self.wanted = registry.matching(record.type)
+        self.finished: Set[str] = frozenset()
+        vanished: list[str] = []
+        if record.steps or record.tries:
+            fields = [*(STEP + step for step, _ in record.steps), *(TRIES + name for name in record.tries)]
+            begun, self.finished = handlers_in(fields)
+            vanished = sorted(begun - self.finished - registry.names)
+        names = [handler.name for handler in self.wanted if handler.name not in self.finished]
+        self._left = {name: self._tries(name) for name in names + vanished}
+        if record.tries and all(tries.due is None for tries in self._left.values()):
+            # All have given up, and yet it is at work: a version that does not know of them has put it back.
+            self._left = dict.fromkeys(self._left, FRESH)
+        self._waits = self._remaining()
+        self.due = self._rotated([handler for handler in self.wanted if self._is_due(handler.name)])
+        """Who is to run, in this order."""
+        for name in filter(self._is_due, vanished):
+            self.failed(name, HandlerGone(f"Handler {name} has begun this event, and is not there any more."))
 
     @property
     def is_wanted(self) -> bool:
@@ -121,6 +117,8 @@ class Progress:
 
     def settle(self, limits: Limits) -> Settled:
         """What the attempt has come to, now that all who were due have run, or as many as there was time for."""
+        if not self._failures and len(self._now_finished) == len(self._left):
+            return Settled("done")
         elapsed = monotonic() - self._begun
         now = (self._record.started or self._record.received) + elapsed
         since = self._record.since or self._record.started or self._record.received
@@ -138,8 +136,6 @@ class Progress:
             waits.pop(failure.handler)
             if delay is not None:
                 waits[failure.handler] = delay
-        if not left:
-            return Settled("done", failures=self._failures)
         return Settled(
             outcome="retry" if waits else "dead",
             delay=min(waits.values(), default=0.0),
@@ -163,12 +159,25 @@ class Progress:
         record = self._record
         if name in record.tries:
             return record.tries[name]
-        # The record may come from a version that counted the attempts of the event alone.
-        counts_handlers = record.tries or record.since is not None
-        return Tries(used=0 if counts_handlers else max(record.attempt - 1 - record.crashes, 0))
+        before = record.attempt - 1 - record.crashes
+        if before <= 0 or record.tries or record.since is not None:
+            return FRESH
+        return Tries(before)  # by a version that counted the attempts of the event alone
+
+    def _rotated(self, due: list[Handler]) -> list[Handler]:
+        """Begins with another handler after each crash.
+
+        One that takes its process along does not keep those after it from their turn that way.
+        """
+        if not self._record.crashes or not due:
+            return due
+        first = self._record.crashes % len(due)
+        return due[first:] + due[:first]
 
     def _remaining(self) -> dict[str, float]:
         """Seconds that each handler has yet to wait, without those that have given up."""
+        if not self._record.tries:
+            return dict.fromkeys(self._left, 0.0)
         due = {name: tries.due for name, tries in self._left.items() if tries.due is not None}
         # The event is at work because one of them is due. If none seems to be, the server's clock was set back.
         now = max(self._record.started or 0.0, min(due.values(), default=0.0))

@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from fnmatch import translate
 from typing import Any, Literal, TypeVar
 
@@ -98,8 +98,11 @@ class Registry:
         """The handlers that want events of this type, each once."""
         folded = type.casefold()
         matching = [handler for handler in self.handlers if handler.pattern.match(folded)]
-        serial = {handler.name for handler in matching if handler.one_at_a_time}
-        return list({h.name: replace(h, one_at_a_time=h.name in serial) for h in matching}.values())
+        found: dict[str, Handler] = {}
+        for handler in matching:
+            if handler.name not in found or handler.one_at_a_time:
+                found[handler.name] = handler
+        return list(found.values())
 
     @property
     def names(self) -> set[str]:

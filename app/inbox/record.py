@@ -102,7 +102,7 @@ class Record:
             attempt=int(fields.get("attempt", 0)),
             since=int(fields["since"]) / 1000 if "since" in fields else None,
             crashes=int(fields.get("crashes", 0)),
-            tries={name[6:]: Tries.read(fields[name]) for name in fields if name[:6] == TRIES},
+            tries=_tries(fields) if "since" in fields else {},
             redelivered=int(fields.get("redelivered", 0)),
             redelivered_last=int(fields["redelivered_last"]) / 1000 if "redelivered_last" in fields else None,
             conflict_of=fields["conflict_of"].decode() if "conflict_of" in fields else None,
@@ -183,6 +183,10 @@ class Handled:
     occurred: float
     """The event's `position`."""
     handlers: tuple[str, ...]
+
+
+def _tries(fields: dict[str, bytes]) -> dict[str, Tries]:
+    return {name.removeprefix(TRIES): Tries.read(fields[name]) for name in fields if name.startswith(TRIES)}
 
 
 def handlers_in(fields: Iterable[str]) -> tuple[set[str], set[str]]:
