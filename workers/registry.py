@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar
 
 import structlog
 
-from app.config.sources import DEV
+from app.config.names import DEV
 from app.errors import ConfigError
 from app.inbox.record import STEP_OF
 from workers.signature import Need, needs, refuse_what_would_not_run

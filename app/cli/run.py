@@ -13,7 +13,7 @@ import typer
 import uvicorn
 
 from app.config.settings import MULTIPROCESS_DIR
-from app.config.sources import load_settings
+from app.config.sources import load_settings, notes, override
 from app.errors import ConfigError
 from app.inbox.inbox import connect
 from app.ops import logs
@@ -33,6 +33,7 @@ def serve(
     """Receive webhooks."""
     settings = load_settings()
     logs.configure(settings)
+    logs.warn(notes())
     redis = connect(settings)
     refuse_to_start(settings, redis)
     redis.close()
@@ -75,7 +76,8 @@ def work(
 ) -> None:
     """Process events: a supervisor and its RQ workers."""
     if workers is not None:
-        os.environ["JOBHOOK_WORKERS"] = str(workers)
+        override("JOBHOOK_WORKERS", str(workers))
+    load_settings()  # before RQ is imported: what it cannot use it says with a traceback
     os.execv(sys.executable, [sys.executable, "-m", "workers"])  # noqa: S606 - our own module
 
 

@@ -13,7 +13,9 @@ from starlette.types import Receive, Scope, Send
 
 from app.config.settings import Settings
 from app.delivery import signature
-from app.delivery.envelope import Envelope, identify, read_envelope
+from app.delivery.envelope import Envelope, Reader
+from app.delivery.identity import identify
+from app.delivery.payload import read_payload
 from app.errors import BadSignature, describe
 from app.inbox.record import Delivery
 from app.ops.metrics import Metrics
@@ -59,6 +61,7 @@ class Receiver:
         self._log = log.bind()  # assembled now, not at each line
         self._gate = Gate(settings)
         self._bodies = BodyReader(settings.max_body_bytes)
+        self._reader = Reader(settings.envelope_paths)
         self._verifier = signature.Verifier(
             settings.signing_keys, settings.signature_algorithm, settings.signature_encoding
         )
@@ -109,8 +112,10 @@ class Receiver:
             signer = self._verifier.verify(headers.all(signature.HEADER), body)
         except BadSignature:
             raise Unauthentic from None
-        envelope = read_envelope(body)
-        receipt = await self._intake.accept(_delivery(body, envelope, headers, client, signer))
+        payload = read_payload(body)
+        envelope = self._reader.read(payload.value)
+        identity = identify(body, payload, envelope, self._reader.former_event_id(payload.value, envelope))
+        receipt = await self._intake.accept(Delivery(identity, _meta(envelope, headers, client, signer), body))
         return receipt, envelope, client, len(body)
 
     async def _refuse(self, scope: Scope, send: Send, refusal: type[Refusal]) -> None:
@@ -121,8 +126,7 @@ class Receiver:
         log.warning("refused", reason=refusal.slug, peer=peer[0] if peer else None)
 
 
-def _delivery(body: bytes, envelope: Envelope, headers: RequestHeaders, client: Client, signer: int) -> Delivery:
-    identity = identify(body, envelope.event_id)
+def _meta(envelope: Envelope, headers: RequestHeaders, client: Client, signer: int) -> bytes:
     meta = {
         "type": envelope.type,
         "event_id": _shown(envelope.event_id),
@@ -136,7 +140,7 @@ def _delivery(body: bytes, envelope: Envelope, headers: RequestHeaders, client: 
             if (value := headers.joined(name))
         },
     }
-    return Delivery(identity.id, identity.digest, orjson.dumps(meta), body)
+    return orjson.dumps(meta)
 
 
 def _shown(event_id: str | None) -> str | None:

@@ -1,5 +1,6 @@
 """The sender of webhooks. What it assumes is in the package's docstring."""
 
+import json
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -12,6 +13,8 @@ import orjson
 from app.delivery.signature import HEADER, sign
 
 TIMEOUT_SECONDS = 5.0
+FIRST_SENT = 1_772_528_400.0
+"""Unix time at which the first try is sent."""
 RETRY_SECONDS = (10.0, 60.0, 300.0, 1800.0, 7200.0, 21600.0)
 
 
@@ -19,7 +22,7 @@ RETRY_SECONDS = (10.0, 60.0, 300.0, 1800.0, 7200.0, 21600.0)
 class Clock:
     """The sender's clock: days pass in no time."""
 
-    now: float = 1_772_528_400.0
+    now: float = FIRST_SENT
 
     def sleep(self, seconds: float) -> None:
         self.now += seconds
@@ -52,7 +55,7 @@ class Sender:
     too_late: float | None = None
     """Seconds after which an answer, though received, counts as a failure."""
     change: Callable[[bytes], bytes] = bytes
-    """What becomes of the body from try to try: the same bytes, or for example `reserialised` or `edited`."""
+    """What becomes of the body from try to try: the same bytes; or it is `reserialised`, `rewritten` or `edited`."""
 
     def deliver(self, body: bytes) -> list[Attempt]:
         """Tries until there is a success, or no more retries."""
@@ -99,6 +102,16 @@ def reserialised(body: bytes) -> bytes:
     value = orjson.loads(body)
     plain = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
     return plain if plain != body else orjson.dumps(value, option=orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2)
+
+
+def rewritten(body: bytes) -> bytes:
+    """The next try as many senders write it: with its number and its time, and in whatever form comes out."""
+    value = orjson.loads(body)
+    attempt = value.get("attempt", 1) + 1
+    value |= {"attempt": attempt, "sent_at": FIRST_SENT + attempt * RETRY_SECONDS[0], "pending_webhooks": 1 % attempt}
+    if attempt % 2:
+        return orjson.dumps(dict(reversed(value.items())))
+    return json.dumps(value, indent=attempt % 4 or None).encode()
 
 
 def edited(body: bytes) -> bytes:

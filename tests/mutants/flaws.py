@@ -5,7 +5,9 @@ from dataclasses import dataclass
 ACCEPT, COMMON, SWEEP, WORK = (f"app/inbox/scripts/{name}.lua" for name in ("accept", "common", "sweep", "work"))
 STEP = "app/inbox/scripts/step.lua"
 GUARDS, INTAKE, ENDPOINT = (f"app/receiver/{name}.py" for name in ("guards", "intake", "endpoint"))
-SIGNATURE = "app/delivery/signature.py"
+SIGNATURE, CANONICAL, IDENTITY, SAID = (
+    f"app/delivery/{name}.py" for name in ("signature", "canonical", "identity", "said")
+)
 PROGRESS, SIGNATURES = "workers/progress.py", "workers/signature.py"
 
 
@@ -239,13 +241,17 @@ FLAWS = (
         "looked up first, marked later",
         "P4",
         (
-            Edit(ACCEPT, "local known = mark(id, digest)", "local known = redis.call('GET', P .. 'seen:' .. id)"),
-            Edit(ACCEPT, "    if not kept then\n", "    if true then\n"),
+            Edit(
+                ACCEPT,
+                "redis.call('SET', P .. 'said:' .. id, digest, 'NX', 'GET', 'EX', window)",
+                "redis.call('GET', P .. 'said:' .. id)",
+            ),
+            Edit(ACCEPT, "if not seen and not record[2] then", "if true then"),
             Edit(
                 INTAKE,
                 "        return [\n            Receipt(",
-                "        for made in deliveries:\n"
-                "            await self._redis.set(f'jobhook:seen:{made.id}', made.digest, ex=86400, nx=True)\n"
+                "        for id, digest, *_ in (made.identity for made in deliveries):\n"
+                "            await self._redis.set(f'jobhook:said:{id}', digest, ex=86400, nx=True)\n"
                 "        return [\n            Receipt(",
             ),
         ),
@@ -260,24 +266,95 @@ FLAWS = (
         "model",
     ),
     flaw(
-        "P4", "a conflict taken for a duplicate", ACCEPT, "if known == digest then", "if true then", "intake", "inbox"
+        "P4",
+        "a conflict taken for a duplicate",
+        ACCEPT,
+        "if known then return known == digest and 'same' or 'other' end",
+        "if known then return 'same' end",
+        "intake",
+        "same",
     ),
-    flaw("P4", "a dead event stays dead", ACCEPT, "if state ~= 'dead' then return", "do return", "inbox"),
+    flaw("P4", "a dead event stays dead", ACCEPT, "if record[1] ~= 'dead' then return", "do return", "inbox"),
     flaw(
         "P4",
         "an unsigned header identifies the event",
         ENDPOINT,
-        "identify(body, envelope.event_id)",
-        'identify(body, headers.joined(b"idempotency-key").decode("latin-1") or envelope.event_id)',
+        "envelope = self._reader.read(payload.value)",
+        "envelope = self._reader.read(payload.value)\n"
+        '        if name := headers.joined(b"idempotency-key").decode("latin-1"):\n'
+        "            envelope = envelope._replace(event_id=name)",
         "endpoint",
     ),
     flaw(
         "P4",
         "a dead event's marker outlives its record",
         COMMON,
-        "if state == 'dead' then redis.call('EXPIRE'",
-        "if false then redis.call('EXPIRE'",
+        "if state == 'dead' then expire_markers",
+        "if false then expire_markers",
         "inbox",
+    ),
+    flaw("P4", "a retry written anew is a conflict", IDENTITY, "whole if canonical is None", "whole if True", "same"),
+    flaw("P4", "the number of the attempt counts", SAID, "if _names_the_delivery(name):", "if False:", "identity"),
+    flaw(
+        "P4",
+        "the number of the attempt counts where there is no event id",
+        SAID,
+        "if not counters or",
+        "if True or",
+        "identity",
+        "same",
+    ),
+    flaw(
+        "P4",
+        "an update that has no event id taken for a retry",
+        SAID,
+        "if _names_a_counter(name) and _is_count(payload[name])",
+        "if _names_the_delivery(name)",
+        "identity",
+    ),
+    flaw("P4", "values that differ get one digest: numbers", CANONICAL, 'b"0" * 16', 'b"0" * 18', "canonical"),
+    flaw(
+        "P4",
+        "values that differ get one digest: a key that comes twice",
+        CANONICAL,
+        "if len({name for name, _ in pairs}) < len(pairs):",
+        "if False:",
+        "canonical",
+    ),
+    flaw(
+        "P4",
+        "values that differ get one digest: what a parser loses",
+        CANONICAL,
+        "return written == body or _lost_nothing(body, written) or _is_exact(body)",
+        "return True",
+        "canonical",
+        "identity",
+    ),
+    flaw("P4", "an id is trusted unasked", ACCEPT, "ARGV[4] == 'duplicate'", "true", "same", "intake"),
+    flaw(
+        "P4",
+        "an event of a release before is forgotten",
+        ACCEPT,
+        "if seen == bytes or seen == digest or",
+        "if",
+        "same",
+    ),
+    flaw(
+        "P4",
+        "an event without an id of a release before is forgotten",
+        ACCEPT,
+        "if has_bytes(former, bytes, body) then",
+        "if false then",
+        "same",
+    ),
+    flaw(
+        "P4",
+        "a receiver of a release before makes a second event",
+        ACCEPT,
+        "    redis.call('SET', P .. 'seen:' .. former, bytes, 'EX', retention)\n",
+        "",
+        "same",
+        "upgrade",
     ),
     flaw("P5", "a late end overwrites", WORK, "if record[1] ~= ended.token then return 0 end", "", "inbox", "model"),
     flaw("P5", "a late step is recorded", STEP, "record[1] ~= ARGV[2] or ", "", "inbox", "model"),
@@ -331,8 +408,8 @@ FLAWS = (
         "P7",
         "a payload in the log",
         ENDPOINT,
-        "        envelope = read_envelope(body)\n",
-        "        envelope = read_envelope(body)\n        log.debug(body.decode('latin-1'))\n",
+        "        payload = read_payload(body)\n",
+        "        payload = read_payload(body)\n        log.debug(body.decode('latin-1'))\n",
         "secrets",
     ),
     flaw(
@@ -348,8 +425,40 @@ FLAWS = (
         "P8",
         "refused because it is not JSON",
         ENDPOINT,
-        "        envelope = read_envelope(body)\n",
-        "        envelope = read_envelope(body)\n        orjson.loads(body)\n",
+        "        payload = read_payload(body)\n",
+        "        payload = read_payload(body)\n        orjson.loads(body)\n",
         "endpoint",
+    ),
+    flaw(
+        "P10",
+        "a line that cannot be read is left out",
+        "app/config/files.py",
+        'problems.append(f"{place}: {problem}")',
+        "pass",
+        "config_files",
+    ),
+    flaw(
+        "P10",
+        "a named file that is missing is none",
+        "app/config/sources.py",
+        "return _named(ENV_FILE, lambda: read_env_file(Path(named), os.environ))",
+        "return read_env_file(Path(named), os.environ) if Path(named).is_file() else []",
+        "config_files",
+    ),
+    flaw(
+        "P10",
+        "a key is taken as it was pasted",
+        "app/config/pasted.py",
+        "if how := wrongly_pasted(key):",
+        "if how := None:",
+        "config",
+    ),
+    flaw(
+        "P10",
+        "a database that is no number is 0",
+        "app/store/connections.py",
+        "if db and not _DB.fullmatch(db):",
+        "if False:",
+        "redis_urls",
     ),
 )

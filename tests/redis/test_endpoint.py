@@ -236,7 +236,7 @@ def test_a_flaw_of_ours_is_a_503(settings: Settings, redis: Redis, monkeypatch: 
     def flawed(_: bytes) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("app.receiver.endpoint.read_envelope", flawed)
+    monkeypatch.setattr("app.receiver.endpoint.read_payload", flawed)
 
     async def deliver() -> httpx.Response:
         transport = httpx.ASGITransport(create_app(settings))

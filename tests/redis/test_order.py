@@ -4,16 +4,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-import orjson
 import pytest
 
 from app.cli.embedded import EmbeddedServer
 from app.config.settings import Settings
-from app.delivery.envelope import identify, read_envelope
 from app.inbox.inbox import Inbox, connect
 from app.inbox.record import Delivery, Ended, Record
 from tests.support import wait_until
-from tests.support.deliveries import accept_all
+from tests.support.deliveries import accept_all, received
 from tests.support.inbox import age, ended, sweep, take
 from tests.support.stack import MakeStack
 from workers import Permanent
@@ -31,14 +29,6 @@ def made(type: str, resource: str, number: int) -> Delivery:
         f'{{"id":"evt_{resource}_{number}","type":"{type}","created_at":"{created}","data":{{"id":"{resource}"}}}}'
     ).encode()
     return received(body)
-
-
-def received(body: bytes) -> Delivery:
-    """A delivery as the receiver makes it."""
-    envelope = read_envelope(body)
-    identity = identify(body, envelope.event_id)
-    meta = {"type": envelope.type, "resource": envelope.resource, "occurred_at": envelope.occurred_at}
-    return Delivery(identity.id, identity.digest, orjson.dumps(meta), body)
 
 
 @pytest.fixture

@@ -30,6 +30,7 @@ from app.receiver.refusals import Unavailable
 from app.store.connections import connect_async
 from tests.support import PATIENCE_SECONDS, wait_until
 from tests.support.deliveries import accept_all, delivery, run
+from tests.support.processes import frozen
 from tests.support.sentinel import (
     FAST_SYNC,
     SERVICE,
@@ -42,7 +43,7 @@ from tests.support.sentinel import (
     role,
     start_sentinel,
 )
-from tests.support.stack import ROOT, Stack, frozen, make_settings
+from tests.support.stack import ROOT, Stack, make_settings
 from workers.jobsiteon.limits import RateLimit
 
 SENDERS = 2

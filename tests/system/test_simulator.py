@@ -14,7 +14,7 @@ from app.cli.embedded import EmbeddedServer
 from app.delivery.samples import sample
 from app.delivery.signature import Verifier
 from app.simulator import Api, Attempt, CannedAnswer, Clock, Permissions, Sender, bytes_server, serve
-from app.simulator.sender import RETRY_SECONDS, edited, reserialised
+from app.simulator.sender import RETRY_SECONDS, edited, reserialised, rewritten
 from tests.support.stack import KEY, MakeStack
 from workers.jobsiteon.calls import RESOURCES
 
@@ -102,6 +102,14 @@ class TestSender:
         assert len(set(receiver.bodies)) > 1
         assert len({orjson.dumps(orjson.loads(body), option=orjson.OPT_SORT_KEYS) for body in receiver.bodies}) == 1
 
+    def test_may_write_each_try_anew(self, receiver: Receiver, url: str) -> None:
+        receiver.answers = [500] * 4
+        Sender(url, [KEY_1], change=rewritten).deliver(sample())
+        tries = [orjson.loads(body) for body in receiver.bodies]
+        assert len(set(receiver.bodies)) == 5
+        assert [tried.get("attempt") for tried in tries] == [None, 2, 3, 4, 5]
+        assert len({orjson.dumps([tried["id"], tried["type"], tried["data"]]) for tried in tries}) == 1
+
     def test_may_change_the_content_but_not_the_id(self, receiver: Receiver, url: str) -> None:
         receiver.answers = [500, 500]
         Sender(url, [KEY_1], change=edited).deliver(sample())
@@ -121,11 +129,14 @@ class TestSender:
         assert receiver.bodies == [body, body]
 
     def test_jobhook_takes_it_all_once(self, server: EmbeddedServer, make_stack: MakeStack) -> None:
-        """P4: duplicates at once, a redelivery days later, a conflict."""
+        """P4: duplicates at once, redeliveries days later in whatever form, a conflict."""
         stack = make_stack(server.url)
         stack.start_receiver()
         sender, body = Sender(stack.url, [KEY.encode()], copies=8), sample()
         assert all(attempt.success for attempt in sender.deliver(body) + sender.redeliver(body, days=20))
+        for change in (reserialised, rewritten):
+            sender.change = change
+            assert all(attempt.success for attempt in sender.redeliver(body, days=1))
         assert stack.inbox.stats().states["queued"] == 1
         sender.change = edited
         sender.redeliver(body, days=1)
