@@ -1,6 +1,7 @@
 """One event: run its handlers and say how the attempt ended."""
 
 import inspect
+import math
 from contextvars import copy_context
 from time import monotonic
 from typing import Any
@@ -39,7 +40,7 @@ class Processor:
         self._timeout = settings.handler_timeout
         retry_for = settings.retry_for
         if "retry_for" not in settings.model_fields_set:
-            retry_for = max(retry_for, span(settings.max_attempts))
+            retry_for = max(retry_for, math.ceil(span(settings.max_attempts) / 3600) * 3600.0)
         self._limits = Limits(settings.max_attempts, retry_for)
         self._resources = Resources(inbox)
         # Only then is there a cache to keep true.

@@ -66,6 +66,7 @@ class Progress:
     def __init__(self, record: Record, registry: Registry) -> None:
         self._record = record
         self._begun = monotonic()
+        self._since = record.since or record.started or record.received
         self._failures: list[Failure] = []
         self._now_finished: list[str] = []
         self.wanted = registry.matching(record.type)
@@ -80,6 +81,7 @@ class Progress:
         if record.tries and all(tries.due is None for tries in self._left.values()):
             # All have given up, and yet it is at work: a version that does not know of them has put it back.
             self._left = dict.fromkeys(self._left, FRESH)
+            self._since = record.started or record.received
         self._waits = self._remaining()
         self.due = self._rotated([handler for handler in self.wanted if self._is_due(handler.name)])
         """Who is to run, in this order."""
@@ -121,7 +123,6 @@ class Progress:
             return Settled("done")
         elapsed = monotonic() - self._begun
         now = (self._record.started or self._record.received) + elapsed
-        since = self._record.since or self._record.started or self._record.received
         left = {name: tries for name, tries in self._left.items() if name not in self._now_finished}
         waits = {name: max(0.0, wait - elapsed) for name, wait in self._waits.items() if name in left}
         progressed = bool(self._now_finished)
@@ -129,7 +130,7 @@ class Progress:
             tries = left[failure.handler]
             verdict = judge(failure.error, tries.used, limits.max_attempts)
             delay, failure.given_up = verdict.delay, verdict.why
-            if delay is not None and now - since >= limits.retry_for:
+            if delay is not None and now - self._since >= limits.retry_for:
                 delay, failure.given_up = None, f"tried for {format_duration(limits.retry_for)} (JOBHOOK_RETRY_FOR)"
             progressed = progressed or verdict.used > tries.used or delay is None
             left[failure.handler] = Tries(verdict.used, None if delay is None else 0.0, _why(failure))
@@ -141,7 +142,7 @@ class Progress:
             delay=min(waits.values(), default=0.0),
             only_waited=bool(waits) and not progressed,
             fields={
-                "since": str(round(since * 1000)),
+                "since": str(round(self._since * 1000)),
                 **{STEP + HANDLER_STEP + name: "null" for name in self._now_finished},
                 **{
                     TRIES + name: Tries(tries.used, now + waits[name] if name in waits else None, tries.why).stored

@@ -374,7 +374,7 @@ def test_attempts_made_before_an_upgrade_count(world: World) -> None:
 
 def test_what_an_older_version_has_put_back_to_work_is_tried(world: World) -> None:
     """P4: it knows nothing of handlers that have given up."""
-    world.add("book", lambda run: Permanent() if run == 1 else None)
+    world.add("book", lambda run: (Permanent(), ValueError(), None)[run - 1])
     record = world.live()
     assert record.state == "dead"
     key = f"jobhook:event:{record.id}"
