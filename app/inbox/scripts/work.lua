@@ -38,14 +38,14 @@ local function finish(ended)
     if outcome ~= 'done' or (record[2] ~= 'queued' and record[2] ~= 'retrying') then return 0 end
   end
   redis.call('ZREM', P .. record[2], id)
-  local fields = ended.fields
+  local changes = ended.fields
   if ended.uncounted then
     redis.call('HINCRBY', key, 'attempt', -1)  -- and no line in its history: there may be any number of them
   else
-    fields[#fields + 1] = 'attempt:' .. ended.token
-    fields[#fields + 1] = ended.attempt
+    changes[#changes + 1] = 'attempt:' .. ended.token
+    changes[#changes + 1] = ended.attempt
   end
-  if #fields > 0 then redis.call('HSET', key, unpack(fields)) end
+  if #changes > 0 then redis.call('HSET', key, unpack(changes)) end
   count('attempts:' .. outcome)
   if ended.unhandled then count('events:unhandled') end
   if ended.handled then note_handled(ended.handled) end
