@@ -9,7 +9,7 @@ import typer
 from redis.exceptions import RedisError
 
 from app import __version__
-from app.cli import doctor, explain, inspect, run, send
+from app.cli import diagnose, doctor, document, explain, inspect, run, send
 from app.cli.dev import dev, local_env_file
 from app.cli.output import fail, program
 from app.config.names import ENV_FILE
@@ -32,8 +32,10 @@ app.command()(inspect.events)
 app.command()(inspect.event)
 app.command()(inspect.replay)
 app.command()(explain.explain)
+app.command("diagnose")(diagnose.diagnose_)
 app.command()(doctor.doctor)
 app.command()(doctor.settings)
+app.command()(document.openapi)
 
 
 @app.callback(invoke_without_command=True)

@@ -12,22 +12,26 @@ import structlog
 from starlette.types import Receive, Scope, Send
 
 from app.config.settings import Settings
-from app.delivery import signature
 from app.delivery.envelope import Envelope, Reader
 from app.delivery.identity import identify
 from app.delivery.payload import read_payload
+from app.delivery.signature import Verifier
 from app.errors import BadSignature, describe
 from app.inbox.record import Delivery
 from app.ops.metrics import Metrics
 from app.receiver.body import BodyReader, Disconnected
 from app.receiver.guards import Client, Gate, refuse_encoded
 from app.receiver.intake import Intake, Receipt
-from app.receiver.refusals import MethodNotAllowed, Refusal, Unauthentic, Unavailable
+from app.receiver.refusals import MethodNotAllowed, NotFound, Refusal, Unauthentic, Unavailable
 
 PATH = "/webhooks/jobsiteon"
+PATHS = frozenset({PATH, PATH + "/"})
+"""Both spellings are the endpoint: a redirect from one to the other would lose the delivery."""
 
 _KEPT_HEADERS = {b"content-type": "content-type", b"user-agent": "user-agent"}
 _KEPT_LENGTH = 200
+_TRIES = frozenset({"GET", "HEAD"})
+_LISTENING = b'{"status":"listening"}'
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -43,6 +47,8 @@ class RequestHeaders:
 
     def all(self, name: bytes) -> list[bytes]:
         """Every value of a header."""
+        if len(self._last) == len(self._pairs):
+            return [self._last[name]] if name in self._last else []
         return [value for found, value in self._pairs if found == name]
 
     def joined(self, name: bytes) -> bytes:
@@ -62,24 +68,25 @@ class Receiver:
         self._gate = Gate(settings)
         self._bodies = BodyReader(settings.max_body_bytes)
         self._reader = Reader(settings.envelope_paths)
-        self._verifier = signature.Verifier(
-            settings.signing_keys, settings.signature_algorithm, settings.signature_encoding
-        )
+        self._verifier = Verifier(settings.signing_keys, settings.signature_scheme)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handles one request."""
+        if scope["method"] in _TRIES:
+            await self._try(scope, send)
+            return
         begun = perf_counter()
         try:
             receipt, envelope, client, size = await self._receive(scope, receive)
         except Disconnected:
             return
         except Refusal as refusal:
-            await self._refuse(scope, send, type(refusal))
+            await self._refuse(scope, send, refusal)
             return
         except Exception as error:  # noqa: BLE001 - the last line of defence
             # A flaw of ours must not cost the sender its delivery: it is asked to send again (P6).
             log.critical("unexpected error", **describe(error))
-            await self._refuse(scope, send, Unavailable)
+            await self._refuse(scope, send, Unavailable())
             return
         status = "duplicate" if receipt.status == "revived" else receipt.status
         body = f'{{"status":"{status}","id":"{receipt.id}"}}'.encode()
@@ -101,29 +108,53 @@ class Receiver:
             ms=round(elapsed * 1000, 1),
         )
 
+    async def nowhere(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers a request to a path at which there is nothing."""
+        refusal: Refusal = NotFound()
+        try:
+            self._admit(scope, RequestHeaders(scope))
+        except Refusal as earlier:
+            refusal = earlier
+        await self._refuse(scope, send, refusal)
+
+    async def _try(self, scope: Scope, send: Send) -> None:
+        """Answers a sender that finds out, when the webhook is registered, whether there is anything at its URL."""
+        try:
+            client = self._admit(scope, RequestHeaders(scope))
+        except Refusal as refusal:
+            await self._refuse(scope, send, refusal)
+            return
+        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(_LISTENING)).encode())]
+        await _respond(send, 200, headers, b"" if scope["method"] == "HEAD" else _LISTENING)
+        self._log.info("tried", method=scope["method"], client=client.address)
+
+    def _admit(self, scope: Scope, headers: RequestHeaders) -> Client:
+        return self._gate.admit(scope, headers.joined(b"x-forwarded-for"), headers.joined(b"x-forwarded-proto"))
+
     async def _receive(self, scope: Scope, receive: Receive) -> tuple[Receipt, Envelope, Client, int]:
         headers = RequestHeaders(scope)
-        client = self._gate.admit(scope, headers.joined(b"x-forwarded-for"), headers.joined(b"x-forwarded-proto"))
+        client = self._admit(scope, headers)
         if scope["method"] != "POST":
             raise MethodNotAllowed
-        refuse_encoded(headers.joined(b"content-encoding"))
+        refuse_encoded(headers.joined(b"content-encoding"), headers.joined(b"transfer-encoding"))
         body = await self._bodies.read(receive, headers.joined(b"content-length"))
         try:
-            signer = self._verifier.verify(headers.all(signature.HEADER), body)
-        except BadSignature:
-            raise Unauthentic from None
+            signer = self._verifier.verify(headers.all, body, scope["method"], scope["raw_path"], scope["query_string"])
+        except BadSignature as bad:
+            raise Unauthentic(bad.fault) from None
         payload = read_payload(body)
         envelope = self._reader.read(payload.value)
         identity = identify(body, payload, envelope, self._reader.former_event_id(payload.value, envelope))
         receipt = await self._intake.accept(Delivery(identity, _meta(envelope, headers, client, signer), body))
         return receipt, envelope, client, len(body)
 
-    async def _refuse(self, scope: Scope, send: Send, refusal: type[Refusal]) -> None:
+    async def _refuse(self, scope: Scope, send: Send, refusal: Refusal) -> None:
         headers, body = refusal.response()
         await _respond(send, refusal.status, headers, body)
         self._metrics.refused(refusal.slug)
         peer = scope["client"]
-        log.warning("refused", reason=refusal.slug, peer=peer[0] if peer else None)
+        why = {"why": refusal.why} if refusal.why else {}
+        log.warning("refused", reason=refusal.slug, **why, peer=peer[0] if peer else None)
 
 
 def _meta(envelope: Envelope, headers: RequestHeaders, client: Client, signer: int) -> bytes:

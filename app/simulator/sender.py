@@ -10,7 +10,8 @@ from time import perf_counter
 import httpx
 import orjson
 
-from app.delivery.signature import HEADER, sign
+from app.delivery.scheme import Scheme
+from app.delivery.signature import Signer
 
 TIMEOUT_SECONDS = 5.0
 FIRST_SENT = 1_772_528_400.0
@@ -54,6 +55,8 @@ class Sender:
     only_200: bool = False
     too_late: float | None = None
     """Seconds after which an answer, though received, counts as a failure."""
+    scheme: Scheme = field(default_factory=Scheme)
+    """How it signs. A signed timestamp is that of the machine, not of `clock`: the receiver has no other."""
     change: Callable[[bytes], bytes] = bytes
     """What becomes of the body from try to try: the same bytes; or it is `reserialised`, `rewritten` or `edited`."""
 
@@ -86,10 +89,12 @@ class Sender:
             return list(pool.map(lambda _: self._post(body, key), range(self.copies)))
 
     def _post(self, body: bytes, key: bytes) -> Attempt:
-        headers = {HEADER.decode(): sign(key, body), "content-type": "application/json"}
+        url = httpx.URL(self.url)
+        path, _, query = url.raw_path.partition(b"?")
+        headers = {"content-type": "application/json", **Signer(key, self.scheme).headers(body, "POST", path, query)}
         begun = perf_counter()
         try:
-            status = httpx.post(self.url, content=body, headers=headers, timeout=self.timeout).status_code
+            status = httpx.post(url, content=body, headers=headers, timeout=self.timeout).status_code
         except httpx.HTTPError:
             return Attempt(self.clock.now, None, success=False)
         in_time = self.too_late is None or perf_counter() - begun <= self.too_late

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from time import monotonic
 
 import orjson
 
@@ -11,6 +12,8 @@ from app.delivery.identity import Identity, identify
 from app.delivery.payload import read_payload
 from app.inbox.record import Delivery
 from app.receiver.intake import Intake, Receipt
+from app.receiver.refusals import Unavailable
+from tests.support import PATIENCE_SECONDS
 
 _READER = Reader()
 
@@ -59,3 +62,13 @@ def queue_events(settings: Settings, number: int, type: str = "test.ok") -> list
     bodies = [f'{{"type":"{type}","n":{n}}}'.encode() for n in range(number)]
     receipts = accept_all(settings, *(delivery(body, type=type) for body in bodies))
     return [receipt.id for receipt in receipts]
+
+
+async def accept_patiently(intake: Intake, wanted: Delivery) -> Receipt:
+    """Sends again as JobsiteOn would, but at once."""
+    deadline = monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            return await intake.accept(wanted)
+        except Unavailable:
+            assert monotonic() < deadline
