@@ -8,7 +8,7 @@ import typer
 from redis.exceptions import RedisError
 
 from app import __version__
-from app.cli import doctor, inspect, run, send
+from app.cli import doctor, document, inspect, run, send
 from app.cli.dev import dev, local_env_file
 from app.cli.output import fail, program
 from app.config.sources import ENV_FILE, configured_names
@@ -31,6 +31,7 @@ app.command()(inspect.event)
 app.command()(inspect.replay)
 app.command()(doctor.doctor)
 app.command()(doctor.settings)
+app.command()(document.openapi)
 
 
 @app.callback(invoke_without_command=True)

@@ -20,12 +20,16 @@ from app.ops.metrics import Metrics
 from app.receiver.body import BodyReader, Disconnected
 from app.receiver.guards import Client, Gate, refuse_encoded
 from app.receiver.intake import Intake, Receipt
-from app.receiver.refusals import MethodNotAllowed, Refusal, Unauthentic, Unavailable
+from app.receiver.refusals import MethodNotAllowed, NotFound, Refusal, Unauthentic, Unavailable
 
 PATH = "/webhooks/jobsiteon"
+PATHS = frozenset({PATH, PATH + "/"})
+"""Both spellings are the endpoint: a redirect from one to the other would lose the delivery."""
 
 _KEPT_HEADERS = {b"content-type": "content-type", b"user-agent": "user-agent"}
 _KEPT_LENGTH = 200
+_TRIES = frozenset({"GET", "HEAD"})
+_LISTENING = b'{"status":"listening"}'
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -65,6 +69,9 @@ class Receiver:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handles one request."""
+        if scope["method"] in _TRIES:
+            await self._try(scope, send)
+            return
         begun = perf_counter()
         try:
             receipt, envelope, client, size = await self._receive(scope, receive)
@@ -98,12 +105,35 @@ class Receiver:
             ms=round(elapsed * 1000, 1),
         )
 
+    async def nowhere(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers a request to a path at which there is nothing."""
+        refusal: type[Refusal] = NotFound
+        try:
+            self._admit(scope, RequestHeaders(scope))
+        except Refusal as earlier:
+            refusal = type(earlier)
+        await self._refuse(scope, send, refusal)
+
+    async def _try(self, scope: Scope, send: Send) -> None:
+        """Answers a sender that finds out, when the webhook is registered, whether there is anything at its URL."""
+        try:
+            client = self._admit(scope, RequestHeaders(scope))
+        except Refusal as refusal:
+            await self._refuse(scope, send, type(refusal))
+            return
+        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(_LISTENING)).encode())]
+        await _respond(send, 200, headers, b"" if scope["method"] == "HEAD" else _LISTENING)
+        self._log.info("tried", method=scope["method"], client=client.address)
+
+    def _admit(self, scope: Scope, headers: RequestHeaders) -> Client:
+        return self._gate.admit(scope, headers.joined(b"x-forwarded-for"), headers.joined(b"x-forwarded-proto"))
+
     async def _receive(self, scope: Scope, receive: Receive) -> tuple[Receipt, Envelope, Client, int]:
         headers = RequestHeaders(scope)
-        client = self._gate.admit(scope, headers.joined(b"x-forwarded-for"), headers.joined(b"x-forwarded-proto"))
+        client = self._admit(scope, headers)
         if scope["method"] != "POST":
             raise MethodNotAllowed
-        refuse_encoded(headers.joined(b"content-encoding"))
+        refuse_encoded(headers.joined(b"content-encoding"), headers.joined(b"transfer-encoding"))
         body = await self._bodies.read(receive, headers.joined(b"content-length"))
         try:
             signer = self._verifier.verify(headers.all(signature.HEADER), body)

@@ -30,6 +30,11 @@ _RECEIPT = {
         "id": {"type": "string", "pattern": "^[0-9a-f]{32}$"},
     },
 }
+_LISTENING = {
+    "type": "object",
+    "required": ["status"],
+    "properties": {"status": {"type": "string", "enum": ["listening"]}},
+}
 
 
 def describe_webhook(app: FastAPI) -> None:
@@ -38,7 +43,7 @@ def describe_webhook(app: FastAPI) -> None:
 
     def openapi() -> dict[str, Any]:
         document = generate()
-        document["paths"].setdefault(PATH, {"post": _operation()})
+        document["paths"].setdefault(PATH, {"post": _operation(), "get": _try()})
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]
@@ -73,6 +78,17 @@ def _operation() -> dict[str, Any]:
         ],
         "requestBody": {"required": True, "content": {"application/json": {"schema": {}}, "*/*": {"schema": {}}}},
         "responses": responses,
+    }
+
+
+def _try() -> dict[str, Any]:
+    return {
+        "summary": "Find out whether webhooks are received here",
+        "operationId": "try_jobsiteon_webhook",
+        "responses": {
+            "200": {"description": "They are.", "content": {"application/json": {"schema": _LISTENING}}},
+            "403": _response() | {"description": "Not over HTTPS, or from an address that is not accepted."},
+        },
     }
 
 

@@ -1,4 +1,4 @@
-"""Every HTTP answer other than 200 that the webhook endpoint gives, one class each."""
+"""Every HTTP answer other than 200 that the receiver gives, one class each."""
 
 from typing import ClassVar
 
@@ -65,12 +65,25 @@ class AddressNotAllowed(Refusal):
     closes = True
 
 
-class MethodNotAllowed(Refusal):
-    """Webhooks are delivered by POST."""
+class NotFound(Refusal):
+    """There is nothing at this path."""
 
-    status, slug, title = 405, "method-not-allowed", "Send a POST request."
-    headers = ((b"allow", b"POST"),)
+    status, slug, title = 404, "not-found", "There is nothing here."
     closes = True
+
+
+class MethodNotAllowed(Refusal):
+    """Webhooks are delivered by POST; GET and HEAD find out whether this is where."""
+
+    status, slug, title = 405, "method-not-allowed", "This method is not supported here."
+    headers = ((b"allow", b"GET, HEAD, POST"),)
+    closes = True
+
+
+class ReadOnly(MethodNotAllowed):
+    """What is not the webhook endpoint can be read, and nothing else."""
+
+    headers = ((b"allow", b"GET, HEAD"),)
 
 
 class BodyTooSlow(Refusal):
@@ -88,10 +101,31 @@ class BodyTooLarge(Refusal):
 
 
 class ContentEncoded(Refusal):
-    """The body is compressed or otherwise encoded."""
+    """The body is compressed or otherwise encoded, by a Content-Encoding or for the transfer."""
 
-    status, slug, title = 415, "content-encoded", "Send the body without a Content-Encoding."
+    status, slug, title = 415, "content-encoded", "Send the body as it is, without compression."
     headers = ((b"accept-encoding", b"identity"),)
+    closes = True
+
+
+class Malformed(Refusal):
+    """What was sent is no request of HTTP/1.1, or one that could be read in two ways."""
+
+    status, slug, title = 400, "malformed", "This is not a well-formed HTTP/1.1 request."
+    closes = True
+
+
+class HeadTooLarge(Refusal):
+    """The head of the request, or its trailers, do not end."""
+
+    status, slug, title = 431, "head-too-large", "The head of the request is too large."
+    closes = True
+
+
+class Unexpected(Refusal):
+    """A flaw of ours, outside the webhook endpoint, which answers Unavailable instead."""
+
+    status, slug, title = 500, "unexpected", "Something unexpected has gone wrong here."
     closes = True
 
 
@@ -112,3 +146,4 @@ REFUSALS: tuple[type[Refusal], ...] = (
     ContentEncoded,
     Unavailable,
 )
+"""Those of the webhook endpoint."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 ACCEPT, COMMON, SWEEP, WORK = (f"app/inbox/scripts/{name}.lua" for name in ("accept", "common", "sweep", "work"))
 STEP = "app/inbox/scripts/step.lua"
 GUARDS, INTAKE, ENDPOINT = (f"app/receiver/{name}.py" for name in ("guards", "intake", "endpoint"))
+FORMS, HTTP = "app/receiver/forms.py", "app/receiver/http.py"
 SIGNATURE = "app/delivery/signature.py"
 
 
@@ -133,12 +134,45 @@ FLAWS = (
         "body",
         "endpoint",
     ),
-    flaw("P3", "X-Forwarded-For believed of anybody", GUARDS, "if not self._is_proxy(peer):", "if False:", "guards"),
-    flaw("P3", "trailers taken for headers", "app/receiver/http.py", "self.headers = []", "pass", "http"),
+    flaw("P3", "X-Forwarded-For believed of anybody", GUARDS, "if not trusted:", "if False:", "guards"),
+    flaw(
+        "P3",
+        "a peer without an address taken for the proxy",
+        GUARDS,
+        "return server is not None and server[1] is None",
+        "return True",
+        "peers",
+    ),
+    flaw(
+        "P3",
+        "the protocol that the sender claims",
+        GUARDS,
+        "protocols[-hops:][:1] if len(protocols) >= hops else protocols",
+        "protocols[:1]",
+        "guards",
+    ),
+    flaw(
+        "P3",
+        "the protocol of the last hop, not the sender's",
+        GUARDS,
+        "max(hops, 1)",
+        "1",
+        "guards",
+    ),
+    flaw(
+        "P3",
+        "what is nowhere is said to everybody",
+        ENDPOINT,
+        "            self._admit(scope, RequestHeaders(scope))\n        except Refusal as earlier:",
+        "            pass\n        except Refusal as earlier:",
+        "paths",
+    ),
+    flaw("P3", "who sends on after its answer is listened to", HTTP, "> MAX_DROPPED_BYTES", "> 10**12", "protocol"),
+    flaw("P3", "trailers taken for headers", HTTP, "self.headers = []", "pass", "http"),
     flaw(
         "P3",
         "heads without bounds",
-        "app/receiver/http.py",
+        HTTP,
         "if self._unfinished > MAX_HEAD_BYTES and",
         "if False and",
         "http",
@@ -146,7 +180,7 @@ FLAWS = (
     flaw(
         "P3",
         "no end to the wait for a head",
-        "app/receiver/http.py",
+        HTTP,
         "self._timer = self._timer or self.loop.call_later(HEAD_SECONDS, self._give_up)",
         "pass",
         "http",
@@ -267,4 +301,17 @@ FLAWS = (
         "        envelope = read_envelope(body)\n        orjson.loads(body)\n",
         "endpoint",
     ),
+    flaw(
+        "P8",
+        "an Upgrade swallows the body",
+        FORMS,
+        'return self.parser.get_method() != b"CONNECT"',
+        "return False",
+        "forms",
+    ),
+    flaw("P8", "a request behind an Upgrade is lost", FORMS, '[*head, b"", rest]', '[*head, b"", b""]', "forms"),
+    flaw("P8", "tabs around a value belong to it", FORMS, "(name, value.strip())", "(name, value)", "forms"),
+    flaw("P8", "HTTP/1.0 is told to go on", FORMS, 'if version == "1.0":', "if False:", "forms"),
+    flaw("P8", "a trailing slash leads nowhere", ENDPOINT, '{PATH, PATH + "/"}', "{PATH}", "paths"),
+    flaw("P8", "the client is cut off behind its answer", HTTP, "if not answered or", "if True or", "protocol"),
 )

@@ -19,7 +19,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "app/store/": ("intake", "health", "failover"),
     "app/config/": ("config", "cli"),
     "app/ops/": ("end_to_end",),
-    "app/receiver/": ("endpoint", "http", "fuzz", "end_to_end"),
+    "app/receiver/": ("endpoint", "forms", "paths", "protocol", "http", "fuzz", "end_to_end"),
     "workers/jobsiteon/": ("jobsiteon_client", "jobsiteon_cache", "jobsiteon_limits", "jobsiteon_paging"),
     "workers/forward/": ("forward",),
     "workers/": ("processor", "order", "steps", "worker", "end_to_end"),

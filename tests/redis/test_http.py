@@ -103,7 +103,7 @@ def test_requests_pipelined_without_end_are_cut_off(receiver: Stack) -> None:
     with closing(connect(receiver)) as connection:
         connection.sendall(whole * (MAX_PIPELINED + 1))
         assert statuses(connection, MAX_PIPELINED + 1) == [200] * (MAX_PIPELINED + 1)
-    request = b"GET /healthz HTTP/1.1\r\nA: b\r\n\r\n"
+    request = b"GET /healthz HTTP/1.1\r\nHost: b\r\n\r\n"
     with closing(connect(receiver)) as connection:
         try:
             connection.sendall(request * 1000)
