@@ -19,8 +19,8 @@ import typer
 from app.cli.embedded import DURABLE, HOST, EmbeddedServer, free_port
 from app.cli.inspect import life
 from app.cli.output import console, program
-from app.cli.run import refuse_used_port
 from app.cli.send import deliver, local_url, summary
+from app.cli.sockets import bind, close
 from app.config.settings import Settings
 from app.config.sources import configured_names, configured_values, load_settings
 from app.delivery.samples import sample
@@ -53,7 +53,7 @@ def dev(
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # stopped either way, in good order
     with _folder(data) as lock:
         host, port = _configure(data, port)
-        refuse_used_port(host, port)
+        close(bind(host, port))  # tells in one line that the port is taken, before anything is started
         with _redis(data, lock), _Processes() as processes, _simulated_api(processes), _remembered(data):
             processes.start()
             settings = load_settings()

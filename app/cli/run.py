@@ -2,19 +2,21 @@
 
 import os
 import signal
-import socket
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
 import uvicorn
+from uvicorn.config import STARTUP_FAILURE
+from uvicorn.supervisors import Multiprocess
 
+from app.cli.notify import tell_ready
+from app.cli.sockets import sockets
 from app.config.settings import MULTIPROCESS_DIR
 from app.config.sources import load_settings
-from app.errors import ConfigError
 from app.inbox.inbox import connect
 from app.ops import logs
 from app.ops.health import refuse_to_start
@@ -36,27 +38,32 @@ def serve(
     redis = connect(settings)
     refuse_to_start(settings, redis)
     redis.close()
-    host, port = host or settings.host, settings.port if port is None else port
-    refuse_used_port(host, port)
+    listening = sockets(host or settings.host, settings.port if port is None else port)
     # uvicorn ends itself with the signal it was stopped by; a service manager wants to see a 0.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     processes = processes or settings.processes
-    with _shared_metrics(processes):
-        uvicorn.run(
-            "app.main:create_app",
-            factory=True,
-            http=WebhookProtocol,
-            host=host,
-            port=port,
-            workers=processes,
-            log_config=None,
-            access_log=False,  # there is a line of ours for each delivery
-            proxy_headers=False,  # app/receiver/guards.py decides whom to believe
-            server_header=False,
-            ws="none",
-            timeout_keep_alive=KEEP_ALIVE_SECONDS,
-            timeout_graceful_shutdown=SHUTDOWN_SECONDS,
-        )
+    config = uvicorn.Config(
+        "app.main:create_app",
+        factory=True,
+        http=WebhookProtocol,
+        workers=processes,
+        log_config=None,
+        access_log=False,  # there is a line of ours for each delivery
+        proxy_headers=False,  # app/receiver/guards.py decides whom to believe
+        server_header=False,
+        ws="none",
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+        callback_notify=tell_ready,
+    )
+    with _shared_metrics(processes), suppress(KeyboardInterrupt):
+        if processes > 1:
+            Multiprocess(config, listening).run()
+            return
+        server = uvicorn.Server(config)
+        server.run(listening)
+        if not server.started:
+            sys.exit(STARTUP_FAILURE)
 
 
 @contextmanager
@@ -77,18 +84,3 @@ def work(
     if workers is not None:
         os.environ["JOBHOOK_WORKERS"] = str(workers)
     os.execv(sys.executable, [sys.executable, "-m", "workers"])  # noqa: S606 - our own module
-
-
-def refuse_used_port(host: str, port: int) -> None:
-    """Tells in one line that a port cannot be had, before anything else is started.
-
-    Raises:
-        ConfigError: it cannot.
-    """
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            reason = error.strerror or "cannot be used"
-            raise ConfigError(f"JOBHOOK_PORT: cannot listen on {host}:{port}: {reason}. Try --port.") from None

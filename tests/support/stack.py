@@ -47,6 +47,8 @@ class Stack:
         self.redis: Redis = connect(self.settings)
         self.inbox = Inbox(self.redis, self.settings)
         self.processes: list[subprocess.Popen[bytes]] = []
+        self.files: tuple[int, ...] = ()
+        """Open files that the processes inherit."""
         self.code = ROOT
         """The folder whose code is started: another version's, in tests of upgrades."""
         self.environment = {
@@ -71,6 +73,7 @@ class Stack:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                pass_fds=self.files,
             )
         self.processes.append(process)
         return process
