@@ -5,7 +5,7 @@
     ├── BadSignature         no key known here has made the signature
     ├── EventNotFound        no record of that event (never received, or past its retention)
     └── Refusal              an HTTP answer other than 200 (app/receiver/refusals.py)
-        ├── Unauthentic        401  missing, malformed, repeated or wrong signature
+        ├── Unauthentic        401  missing, malformed, repeated, wrong or late signature
         ├── PlainHttp          403  not HTTPS
         ├── AddressNotAllowed  403  the client is not in JOBHOOK_ALLOWED_IPS
         ├── MethodNotAllowed   405
@@ -18,6 +18,28 @@ No message carries a key, a signature or any part of a payload.
 """
 
 import traceback
+from typing import Literal
+
+SignatureFault = Literal[
+    "no header",
+    "two headers",
+    "malformed header",
+    "looks like MD5",
+    "looks like SHA-1",
+    "looks like SHA-256",
+    "looks like SHA-384",
+    "looks like SHA-512",
+    "no timestamp",
+    "no id",
+    "unusable id",
+    "ambiguous body",
+    "empty body",
+    "no key fits",
+    "unreadable timestamp",
+    "timestamp out of tolerance",
+]
+"""Why a signature is refused, in words that quote nothing of the request: for logs, metrics and the operator, never
+for the answer. `empty body` is `no key fits` for a request without a body."""
 
 
 class JobhookError(Exception):
@@ -29,7 +51,11 @@ class ConfigError(JobhookError):
 
 
 class BadSignature(JobhookError):
-    """The signature is missing, malformed, repeated or wrong: no key known here has made it."""
+    """The signature is missing, malformed, repeated, wrong or late: no key known here has made it in time."""
+
+    def __init__(self, fault: SignatureFault) -> None:
+        super().__init__(fault)
+        self.fault: SignatureFault = fault
 
 
 class EventNotFound(JobhookError):

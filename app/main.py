@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from app import __version__
 from app.config.settings import Settings
 from app.config.sources import load_settings
+from app.delivery.scheme import Scheme
 from app.errors import describe
 from app.inbox.inbox import Inbox, connect
 from app.ops import logs
@@ -22,7 +23,7 @@ from app.ops.metrics import CONTENT_TYPE, Metrics
 from app.receiver.endpoint import PATHS, Receiver
 from app.receiver.intake import Intake
 from app.receiver.openapi import describe_webhook
-from app.receiver.refusals import REFUSALS, NotFound, ReadOnly, Refusal, Unexpected
+from app.receiver.refusals import REFUSALS, ReadOnly, Refusal, Unexpected
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
@@ -64,31 +65,32 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     refuse_to_start(settings, redis)
     inbox = Inbox(redis, settings)
     intake = Intake(settings)
-    metrics = Metrics(inbox.stats, [*(refusal.slug for refusal in REFUSALS), NotFound.slug])
+    metrics = Metrics(inbox.stats, [refusal.slug for refusal in REFUSALS])
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         gc.collect()
         gc.freeze()  # what is loaded by now stays: no use in looking through it again and again
+        await intake.start()
         yield
         await intake.close()
         redis.close()
 
     endpoint = Receiver(settings, intake, metrics)
-    app = _assemble(lambda: check(settings, redis), metrics.scrape, lifespan)
+    app = _assemble(settings.signature_scheme, lambda: check(settings, redis), metrics.scrape, lifespan)
     app.webhook = endpoint
     app.router.routes += [Route(path, endpoint) for path in PATHS]  # for an application that mounts this one
     app.router.default = endpoint.nowhere
     return app
 
 
-def openapi() -> dict[str, Any]:
-    """The OpenAPI document of the receiver. Needs no settings and no Redis."""
-    return _assemble(list, bytes).openapi()
+def openapi(scheme: Scheme) -> dict[str, Any]:
+    """The OpenAPI document of a receiver whose deliveries are signed by `scheme`. Needs no Redis."""
+    return _assemble(scheme, list, bytes).openapi()
 
 
 def _assemble(
-    findings: Callable[[], list[Check]], scrape: Callable[[], bytes], lifespan: Lifespan | None = None
+    scheme: Scheme, findings: Callable[[], list[Check]], scrape: Callable[[], bytes], lifespan: Lifespan | None = None
 ) -> _Application:
     """Everything but the webhook endpoint itself."""
     app = _Application(
@@ -101,7 +103,7 @@ def _assemble(
         redirect_slashes=False,  # a redirect would lose a delivery, and lead wherever the Host header says
         exception_handlers={405: _problem(ReadOnly), Exception: _problem(Unexpected)},
     )
-    describe_webhook(app)
+    describe_webhook(app, scheme)
 
     @app.get("/", include_in_schema=False)
     def about() -> Response:

@@ -9,24 +9,30 @@ _SIZE_UNITS = {"": 1, "b": 1, "kb": 1000, "mb": 1000**2, "k": 1024, "kib": 1024,
 
 
 def parse_duration(value: Any) -> Any:
-    """Seconds from `90`, `30d`, `1h30m` or `500ms`.
+    """Seconds from `90s`, `30d`, `1h30m` or `500ms`.
 
     Raises:
-        ValueError: it is none of these.
+        ValueError: it is none of these; a number without a unit neither, because 7 may be seconds as well as days.
     """
     if not isinstance(value, str):
         return value
     text = value.strip().lower().replace(" ", "")
-    if re.fullmatch(r"\d+(\.\d+)?", text):
-        return float(text)
     parts = re.findall(r"(\d+(?:\.\d+)?)(ms|[smhdw])", text)
     if not parts or "".join(number + unit for number, unit in parts) != text:
-        raise ValueError("write a duration such as 500ms, 90s, 1h30m or 30d")
+        raise ValueError("write a duration such as 500ms, 90s, 1h30m or 30d" + _missing_unit(text))
     return sum(float(number) * _DURATION_UNITS[unit] for number, unit in parts)
 
 
+def _missing_unit(text: str) -> str:
+    if not re.fullmatch(r"\d{1,9}(\.\d{1,9})?", text):
+        return ""
+    return f"; if {text} is meant in days, write {text}d, and in seconds, write {text}s"
+
+
 def parse_size(value: Any) -> Any:
-    """Bytes from `1048576`, `1MiB` or `500kB`.
+    """Bytes from `1048576`, `1MiB` or `500kB`. K and M alone are binary, as in the configuration of web servers.
+
+    Not pydantic's `ByteSize`: it reads `1,5MB` as one byte, `10 000` as ten, and `1M` as a million.
 
     Raises:
         ValueError: it is none of these.

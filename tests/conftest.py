@@ -15,6 +15,7 @@ from redis import Redis
 from app.cli.embedded import DURABLE, EmbeddedServer
 from app.config.settings import Settings
 from app.inbox.inbox import Inbox, connect
+from tests.support.processes import clean_environment
 from tests.support.stack import MakeStack, Stack, make_settings
 
 # The machine may be busy; nothing is measured by how long an example takes.
@@ -54,12 +55,12 @@ def redis_7_0(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def no_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+def no_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What is set where the tests are run has no influence, nor how another test has set up logging."""
-    for name in [name for name in os.environ if name.startswith(("JOBHOOK_", "JOBSITEON_", "REDIS_URL"))]:
+    for name in os.environ.keys() - clean_environment().keys():
         monkeypatch.delenv(name)
-    monkeypatch.setenv("JOBHOOK_ENV_FILE", str(tmp_path / "no.env"))
-    monkeypatch.setenv("JOBHOOK_SECRETS_DIR", str(tmp_path / "no-secrets"))
+    for name in ("JOBHOOK_ENV_FILE", "JOBHOOK_SECRETS_DIR"):
+        monkeypatch.setenv(name, os.devnull)
     yield
     structlog.reset_defaults()
 
@@ -110,7 +111,7 @@ def stack(server: EmbeddedServer, make_stack: MakeStack) -> Stack:
 
 def _immortal(client: "Redis") -> list[bytes]:
     """Markers, and records of finished events, that have no time to live."""
-    keys = list(client.scan_iter("jobhook:seen:*"))
+    keys = [key for marker in ("said", "seen") for key in client.scan_iter(f"jobhook:{marker}:*")]
     for state in ("done", "dead"):
         ids: Any = client.zrange(f"jobhook:{state}", 0, -1)
         keys += [b"jobhook:event:" + id for id in ids]

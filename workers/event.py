@@ -100,8 +100,13 @@ class Event:
 
     @property
     def is_conflict(self) -> bool:
-        """Whether another event has come under the same id with other bytes."""
-        return self._record.conflict_of is not None
+        """Whether another event came before under the same event id, and said something else."""
+        return self.conflict_of is not None
+
+    @property
+    def conflict_of(self) -> str | None:
+        """The id of that other event."""
+        return self._record.conflict_of
 
     def once(self, name: str, function: Callable[[str], T]) -> T:
         """The result of `function(idempotency_key)`, which is run only if it has not finished before (P5).

@@ -21,7 +21,7 @@ import structlog
 from redis.exceptions import RedisError
 
 from app.config.settings import Settings
-from app.config.sources import load_settings
+from app.config.sources import load_settings, notes
 from app.errors import describe
 from app.inbox import jobs
 from app.inbox.inbox import LEASE_MARGIN_SECONDS, Inbox, connect
@@ -188,6 +188,7 @@ def main() -> None:
     """
     settings = load_settings()
     logs.configure(settings)
+    logs.warn(notes())
     load(settings)  # a handler that cannot be imported stops the start, not each worker
     refuse_to_start(settings, connect(settings))
     Supervisor(settings).run()

@@ -2,16 +2,18 @@
 
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import typer
 from redis.exceptions import RedisError
 
 from app import __version__
-from app.cli import doctor, document, inspect, run, send
+from app.cli import diagnose, doctor, document, explain, inspect, run, send
 from app.cli.dev import dev, local_env_file
 from app.cli.output import fail, program
-from app.config.sources import ENV_FILE, configured_names
+from app.config.names import ENV_FILE
+from app.config.sources import configured_names, override
 from app.errors import ConfigError, JobhookError
 
 EXIT_FAILURE, EXIT_CONFIG = 1, 2
@@ -29,6 +31,8 @@ app.command()(send.send)
 app.command()(inspect.events)
 app.command()(inspect.event)
 app.command()(inspect.replay)
+app.command()(explain.explain)
+app.command("diagnose")(diagnose.diagnose_)
 app.command()(doctor.doctor)
 app.command()(doctor.settings)
 app.command()(document.openapi)
@@ -56,7 +60,11 @@ def main() -> None:
 
 def _find_local_instance() -> None:
     """Where nothing is configured, the commands mean what `jobhook dev` runs in this folder."""
+    if any(text.strip() for name, text in os.environ.items() if name.upper() == ENV_FILE):
+        return
     local = local_env_file(Path.cwd())
     starts_its_own = {"dev", "--help", "--version"} & set(sys.argv[1:2])
-    if local.is_file() and not starts_its_own and not {"JOBSITEON_API_KEY", "REDIS_URL"} & configured_names():
-        os.environ.setdefault(ENV_FILE, str(local))
+    # What cannot be read is the command's to tell, as soon as it asks for the settings.
+    with suppress(OSError, ConfigError):
+        if local.is_file() and not starts_its_own and not {"JOBSITEON_API_KEY", "REDIS_URL"} & configured_names():
+            override(ENV_FILE, str(local))

@@ -21,8 +21,9 @@ from app.cli.inspect import life
 from app.cli.output import console, program
 from app.cli.send import deliver, local_url, summary
 from app.cli.sockets import bind, close
+from app.config.files import env_line
 from app.config.settings import Settings
-from app.config.sources import configured_names, configured_values, load_settings
+from app.config.sources import configured_names, configured_values, load_settings, override
 from app.delivery.samples import sample
 from app.errors import ConfigError
 from app.inbox.inbox import Inbox, connect
@@ -93,11 +94,11 @@ def _configure(data: Path, port: int | None) -> tuple[str, int]:
     """What is not configured gets a local value: a key, plain HTTP. Returns where to listen."""
     names = configured_names()
     if "JOBSITEON_API_KEY" not in names:
-        os.environ["JOBSITEON_API_KEY"] = _local_key(data / "api-key")
+        override("JOBSITEON_API_KEY", _local_key(data / "api-key"))
     if "JOBHOOK_REQUIRE_HTTPS" not in names:
-        os.environ["JOBHOOK_REQUIRE_HTTPS"] = "false"
+        override("JOBHOOK_REQUIRE_HTTPS", "false")
     settings = load_settings() if port is None else load_settings(port=port)
-    os.environ["JOBHOOK_PORT"] = str(settings.port)
+    override("JOBHOOK_PORT", str(settings.port))
     return settings.host, settings.port
 
 
@@ -108,7 +109,7 @@ def _redis(data: Path, lock: int) -> Iterator[None]:
         yield
         return
     with EmbeddedServer(data / "valkey", *DURABLE, inherit=(lock,)) as server:
-        os.environ["REDIS_URL"] = server.url
+        override("REDIS_URL", server.url)
         yield
 
 
@@ -125,7 +126,7 @@ def _remembered(data: Path) -> Iterator[None]:
     values = configured_values()
     file = data / ENV_FILE_NAME
     file.touch(mode=0o600)
-    file.write_text("".join(f"{name}='{value}'\n" for name, value in values.items()))
+    file.write_text("".join(env_line(*item) for item in values.items()))
     try:
         yield
     finally:
@@ -186,8 +187,8 @@ def _simulated_api(processes: _Processes) -> Iterator[None]:
     if not configured and find_spec("tests") and find_spec(_SIMULATOR):
         port = free_port()
         processes.modules.insert(0, (_SIMULATOR, "--port", str(port)))
-        os.environ["JOBSITEON_API_URL"] = f"http://{HOST}:{port}/v1"
-        os.environ["JOBHOOK_API_PLAIN_LOOPBACK"] = "true"
+        override("JOBSITEON_API_URL", f"http://{HOST}:{port}/v1")
+        override("JOBHOOK_API_PLAIN_LOOPBACK", "true")
     yield
 
 

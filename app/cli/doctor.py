@@ -8,7 +8,8 @@ from rich.table import Table
 
 from app.cli.output import LEVEL_STYLES, print_json, print_table
 from app.config.settings import Settings
-from app.config.sources import load_settings, settings_rows, settings_table
+from app.config.sources import load_settings, notes
+from app.config.table import settings_rows, settings_table
 from app.errors import ConfigError
 from app.inbox.inbox import connect
 from app.ops.health import Check, check
@@ -31,7 +32,7 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
 
 
 def settings(
-    markdown: Annotated[bool, typer.Option("--markdown", help="Print the table of the README.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print the tables of deploy/SETTINGS.md.")] = False,
 ) -> None:
     """Show all settings and what they are set to."""
     if markdown:
@@ -49,15 +50,16 @@ def settings(
 def _findings() -> list[Check]:
     try:
         current = load_settings()
+        redis = connect(current)
     except ConfigError as error:
         return [
             Check("settings", "fail", line, "set it in the environment or in .env") for line in str(error).split("\n")
         ]
-    return [Check("settings", "ok", "complete"), *_settings(current), *check(current, connect(current))]
+    return [Check("settings", "ok", "complete"), *_settings(current), *check(current, redis)]
 
 
 def _settings(current: Settings) -> list[Check]:
-    findings = []
+    findings = [Check("settings", "warn", note) for note in notes()]
     if not current.require_https:
         remedy = "unset JOBHOOK_REQUIRE_HTTPS: payloads are to be encrypted in transit"
         findings.append(Check("https", "warn", "plain HTTP is accepted", remedy))

@@ -16,7 +16,7 @@ from uvicorn.supervisors import Multiprocess
 from app.cli.notify import tell_ready
 from app.cli.sockets import sockets
 from app.config.settings import MULTIPROCESS_DIR
-from app.config.sources import load_settings
+from app.config.sources import load_settings, notes, override
 from app.inbox.inbox import connect
 from app.ops import logs
 from app.ops.health import refuse_to_start
@@ -35,6 +35,7 @@ def serve(
     """Receive webhooks."""
     settings = load_settings()
     logs.configure(settings)
+    logs.warn(notes())
     redis = connect(settings)
     refuse_to_start(settings, redis)
     redis.close()
@@ -82,5 +83,6 @@ def work(
 ) -> None:
     """Process events: a supervisor and its RQ workers."""
     if workers is not None:
-        os.environ["JOBHOOK_WORKERS"] = str(workers)
+        override("JOBHOOK_WORKERS", str(workers))
+    load_settings()  # before RQ is imported: what it cannot use it says with a traceback
     os.execv(sys.executable, [sys.executable, "-m", "workers"])  # noqa: S606 - our own module

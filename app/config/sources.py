@@ -1,123 +1,229 @@
 """Where settings come from (environment, `.env`, secret files), and what is wrong with what stands there."""
 
-import difflib
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dotenv import dotenv_values
 from pydantic import ValidationError
-from pydantic_core import PydanticUndefined
 
-from app.config.settings import DURATION, PREFIX, SIZE, Settings
+from app.config.files import Entry, read_env_file, read_secret_files
+from app.config.names import (
+    ENV_FILE,
+    FIELDS,
+    OWN_PREFIXES,
+    REDIS_URL,
+    SECRETS_DIR,
+    complaint,
+    is_known,
+    is_like_redis_url,
+    is_service_link,
+    variable,
+)
+from app.config.settings import Settings
 from app.errors import ConfigError
-from app.units import format_duration, format_size
 
-_PASSWORD = re.compile(r"(?<=//)[^/]*(?=@)|(?<=password=)[^&]*")
-"""In a URL."""
-_OWN_PREFIX = re.compile("^(JOBHOOK|JOBSITEON)_")
-
-
-def variable(name: str) -> str:
-    """The environment variable of a field of `Settings`."""
-    alias = Settings.model_fields[name].validation_alias
-    return alias if isinstance(alias, str) else (PREFIX + name).upper()
-
-
-ENV_FILE, SECRETS_DIR = PREFIX + "ENV_FILE", PREFIX + "SECRETS_DIR"
+DEFAULT_ENV_FILE = ".env"
 DEFAULT_SECRETS_DIR = "/run/secrets"
+ENVIRONMENT = "the environment"
+RQ_PREFIX = "RQ_KEY_PREFIX"
+"""Read by RQ, and by app/inbox/jobs.py as RQ does."""
+
+_RQ_PREFIX_FORM = re.compile(r"[\w.:{}-]+", re.ASCII)
+"""What RQ accepts; `rq.defaults` raises a bare ValueError on everything else."""
+_CLEARER = {
+    "bool_parsing": "Input should be true or false",
+    "int_parsing": "Input should be a whole number, such as 2",
+}
+"""Texts for pydantic's types of errors."""
 
 
 def load_settings(**overrides: Any) -> Settings:
     """The settings of this process; `overrides` (by field name) win over every source.
 
     Sources, the first wins: the environment, the file `.env` (or `$JOBHOOK_ENV_FILE`), the files in
-    `/run/secrets` (or `$JOBHOOK_SECRETS_DIR`), where Docker and Kubernetes put secrets.
+    `/run/secrets` (or `$JOBHOOK_SECRETS_DIR`), where Docker and Kubernetes put secrets. What is set to
+    nothing counts as not set.
 
     Raises:
-        ConfigError: a value is missing or wrong, or an unknown `JOBHOOK_` name is set.
+        ConfigError: a value is missing or wrong, a source cannot be read to its end, or a name is none of a setting.
     """
-    env_file, secrets_dir = _sources()
-    if problems := list(_unknown_names(configured_names())):
-        raise ConfigError("\n".join(problems))
+    found = _find()
+    values = {FIELDS[name]: entry.text for name, entry in found.entries.items()}
+    if found.key_is_empty:
+        values["api_key"] = ""
     try:
-        return Settings(
-            _env_file=env_file,
-            _secrets_dir=secrets_dir,
-            **overrides,
-        )
+        return Settings(**(values | overrides))
     except ValidationError as error:
-        raise ConfigError("\n".join(_problems(error))) from None
+        raise ConfigError("\n".join(_problems(error, found.entries))) from None
+
+
+def notes() -> list[str]:
+    """What is ignored though it looks like a setting, a line each: to be said by what uses the settings.
+
+    Raises:
+        ConfigError: as `load_settings`.
+    """
+    return _find().notes
 
 
 def configured_names() -> set[str]:
-    """The names, in capitals, that any source gives a value to; not only Jobhook's."""
-    env_file, secrets_dir = _sources()
-    names = [*os.environ, *(dotenv_values(env_file) if env_file else ())]
-    if secrets_dir:
-        names += [path.name for path in secrets_dir.iterdir()]
-    return {name.upper() for name in names}
+    """The variables that any source gives a value to.
+
+    Raises:
+        ConfigError: as `load_settings`.
+    """
+    return set(_find().entries)
 
 
 def configured_values() -> dict[str, str]:
-    """What the environment and the `.env` file set of the settings, as it stands there."""
-    env_file, _ = _sources()
-    values = (dotenv_values(env_file) if env_file else {}) | dict(os.environ)
-    known = {variable(name) for name in Settings.model_fields}
-    return {name: value for name, value in values.items() if name in known and value is not None}
+    """What the environment and the `.env` file set, without what stands in secret files.
+
+    Raises:
+        ConfigError: as `load_settings`.
+    """
+    found = _find()
+    return {name: entry.text for name, entry in found.entries.items() if entry not in found.secret}
 
 
-def _sources() -> tuple[Path | None, Path | None]:
-    """The `.env` file and the secrets folder, as far as they exist."""
-    env_file = Path(os.environ.get(ENV_FILE, ".env"))
-    secrets_dir = Path(os.environ.get(SECRETS_DIR, DEFAULT_SECRETS_DIR))
-    return env_file if env_file.is_file() else None, secrets_dir if secrets_dir.is_dir() else None
+def override(name: str, text: str) -> None:
+    """Sets a variable of this process and of those that it starts, in whatever case it has been set before."""
+    for other in [other for other in os.environ if other.upper() == name]:
+        del os.environ[other]
+    os.environ[name] = text
 
 
-def _unknown_names(names: Iterable[str]) -> Iterable[str]:
-    known = {variable(name) for name in Settings.model_fields} | {ENV_FILE, SECRETS_DIR}
-    for name in sorted(set(names) - known):
-        if name.startswith(PREFIX):
-            # By what follows the prefix: who writes JOBHOOK_API_KEY means JOBSITEON_API_KEY.
-            by_tail = {_OWN_PREFIX.sub("", setting): setting for setting in sorted(known)}
-            nearest = difflib.get_close_matches(_OWN_PREFIX.sub("", name), by_tail, n=1)
-            yield f"{name}: no such setting." + (f" Did you mean {by_tail[nearest[0]]}?" if nearest else "")
+@dataclass
+class _Found:
+    """What all sources together say."""
+
+    entries: dict[str, Entry]
+    """By variable; of several sources the first."""
+    secret: list[Entry]
+    key_is_empty: bool
+    notes: list[str]
 
 
-def _problems(error: ValidationError) -> Iterable[str]:
-    fields = {variable(name): name for name in Settings.model_fields}
+def _find() -> _Found:
+    problems: list[str] = []
+
+    def read(source: Callable[[], list[Entry]]) -> list[Entry]:
+        try:
+            return source()
+        except ConfigError as error:
+            problems.append(str(error))
+            return []
+
+    environment, links = _environment()
+    where = {entry.name.upper(): entry.text for entry in environment if entry.text.strip()}
+    env_file = read(lambda: _env_file(where.get(ENV_FILE)))
+    where = {entry.name.upper(): entry.text for entry in env_file if entry.text.strip()} | where
+    secret = read(lambda: _secret_files(where.get(SECRETS_DIR)))
+    sources = [environment, env_file, secret]
+    everything = [*environment, *env_file, *secret]
+
+    problems += sorted({problem + _where(entry) for entry in everything if (problem := complaint(entry.name))})
+    problems += [problem for source in sources for problem in _contradictions(source)]
+    problems += _misplaced(env_file, secret)
+    problems += _unusable_rq_prefix(environment)
+    if problems:
+        raise ConfigError("\n".join(problems))
+
+    given = [entry for entry in everything if entry.name.upper() in FIELDS]
+    entries: dict[str, Entry] = {}
+    for entry in given:
+        if entry.text.strip():
+            entries.setdefault(entry.name.upper(), entry)
+    key = variable("api_key")
+    key_is_empty = key not in entries and any(entry.name.upper() == key for entry in given)
+    return _Found(entries, secret, key_is_empty, [*_about_links(links), *_about_redis(everything, entries)])
+
+
+def _environment() -> tuple[list[Entry], list[Entry]]:
+    """What is set in the environment: by people, and by Kubernetes for its Services."""
+    entries = [Entry(name, text, ENVIRONMENT) for name, text in os.environ.items()]
+    links = [entry for entry in entries if is_service_link(entry.name, entry.text)]
+    return [entry for entry in entries if entry not in links], links
+
+
+def _env_file(named: str | None) -> list[Entry]:
+    """An unnamed one may be missing. But if anything stands in its place, it has to be readable."""
+    if named is None:
+        return read_env_file(Path(DEFAULT_ENV_FILE), os.environ) if os.path.lexists(DEFAULT_ENV_FILE) else []
+    return _named(ENV_FILE, lambda: read_env_file(Path(named), os.environ))
+
+
+def _secret_files(named: str | None) -> list[Entry]:
+    if named is None:
+        return read_secret_files(Path(DEFAULT_SECRETS_DIR)) if os.path.lexists(DEFAULT_SECRETS_DIR) else []
+    return _named(SECRETS_DIR, lambda: read_secret_files(Path(named)))
+
+
+def _named(name: str, read: Callable[[], list[Entry]]) -> list[Entry]:
+    try:
+        return read()
+    except ConfigError as error:
+        raise ConfigError("\n".join(f"{name}: {problem}" for problem in str(error).split("\n"))) from None
+
+
+def _contradictions(source: Iterable[Entry]) -> Iterable[str]:
+    """Names that one source gives two values to, be it in another case."""
+    first: dict[str, Entry] = {}
+    for entry in source:
+        name = entry.name.upper()
+        if is_known(name) and (other := first.setdefault(name, entry)).text != entry.text:
+            places = [f"as {one.name} in {one.place}" for one in (other, entry)]
+            yield f"{name}: has two values: {places[0]}, and {places[1]}. Remove one"
+
+
+def _misplaced(env_file: list[Entry], secret: list[Entry]) -> Iterable[str]:
+    """What has no effect where it stands, because it is looked up in the environment alone."""
+    for entry in env_file:
+        name = entry.name.upper()
+        if name == ENV_FILE or (name == RQ_PREFIX and os.environ.get(RQ_PREFIX) != entry.text):
+            yield f"{name}: {entry.place}: has no effect there: set it in the environment"
+    for entry in secret:
+        if entry.name.upper() in {ENV_FILE, SECRETS_DIR}:
+            yield f"{entry.name.upper()}: {entry.place}: has no effect there: set it in the environment"
+
+
+def _unusable_rq_prefix(environment: Iterable[Entry]) -> Iterable[str]:
+    for entry in environment:
+        if entry.name == RQ_PREFIX and not _RQ_PREFIX_FORM.fullmatch(entry.text):
+            yield f"{RQ_PREFIX}: only letters, digits and _ . : - {{ }} are possible; unset it for `rq`"
+
+
+def _about_links(links: list[Entry]) -> Iterable[str]:
+    if names := ", ".join(sorted(entry.name for entry in links if entry.name.startswith(OWN_PREFIXES))):
+        yield (
+            f"ignored, because Kubernetes has set them for a Service and not you: {names}. "
+            "To be rid of them, set enableServiceLinks: false in the pod"
+        )
+
+
+def _about_redis(everything: Iterable[Entry], entries: Iterable[str]) -> Iterable[str]:
+    if REDIS_URL not in entries:
+        for name in sorted(
+            {entry.name for entry in everything if entry.text.strip() and is_like_redis_url(entry.name)}
+        ):
+            yield f"{name} is no setting of Jobhook, and {REDIS_URL} is not set: did you mean {REDIS_URL}?"
+
+
+def _problems(error: ValidationError, entries: dict[str, Entry]) -> Iterable[str]:
     for problem in error.errors(include_input=False, include_url=False):
-        message = problem["msg"].removeprefix("Value error, ")
+        message = _CLEARER.get(problem["type"], problem["msg"].removeprefix("Value error, "))
         name = str(problem["loc"][0]) if problem["loc"] else ""
+        if not name:
+            yield message
+            continue
+        name = name if name in FIELDS else variable(name)
         if problem["type"] == "missing":
-            message = "is not set. It is required: " + (Settings.model_fields[fields[name]].description or "")
-        yield f"{name if name in fields else variable(name)}: {message}" if name else message
+            message = "is not set. It is required: " + (Settings.model_fields[FIELDS[name]].description or "")
+        yield f"{name}: {message}" + (_where(entries[name]) if name in entries else "")
 
 
-def settings_rows(settings: Settings | None = None) -> Iterable[tuple[str, str, str]]:
-    """Variable, value and meaning of each setting; the defaults if no settings are given."""
-    for name, field in Settings.model_fields.items():
-        value = getattr(settings, name) if settings else field.default
-        shown = "*required*" if value is PydanticUndefined else _shown(value, field.metadata)
-        shown = _PASSWORD.sub("***", shown)
-        yield variable(name), shown, field.description or ""
-
-
-def settings_table() -> str:
-    """The settings and their defaults as a Markdown table, for the README."""
-    rows = [f"| `{name}` | {shown} | {meaning} |" for name, shown, meaning in settings_rows()]
-    return "\n".join(["| variable | default | meaning |", "|---|---|---|", *rows])
-
-
-def _shown(value: Any, metadata: list[Any]) -> str:
-    if value is None:
-        return "*none*"
-    if isinstance(value, tuple):
-        return ", ".join(_shown(part, []) for part in value) or "*none*"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if DURATION in metadata:
-        return format_duration(value)
-    return format_size(value) if SIZE in metadata else str(value)
+def _where(entry: Entry) -> str:
+    """For the end of a message. The environment is left out: that is where everybody looks first."""
+    return "" if entry.place == ENVIRONMENT else f" ({entry.place})"

@@ -13,7 +13,7 @@ from redis import Redis
 from redis.exceptions import NoScriptError, RedisError
 
 from app.config.settings import Settings
-from app.delivery.envelope import ID_LENGTH
+from app.delivery.identity import ID_LENGTH
 from app.errors import EventNotFound
 from app.inbox import jobs, scripts
 from app.inbox.record import STATES, Assignment, Delivery, Ended, Record, State, Stats, Sweep
@@ -46,9 +46,11 @@ def connect(settings: Settings, retries: int = 1) -> "Redis":
 
 def accept_arguments(settings: Settings, deliveries: Sequence[Delivery]) -> list[bytes | str | int]:
     """The arguments of the accept script."""
-    arguments: list[bytes | str | int] = [jobs.job(settings.handler_timeout), int(settings.dedupe_window)]
+    arguments: list[bytes | str | int] = [
+        *(jobs.job(settings.handler_timeout), int(settings.dedupe_window), int(settings.retention), settings.same_id)
+    ]
     for delivery in deliveries:
-        arguments += delivery
+        arguments += (*delivery.identity, delivery.meta, delivery.body)
     return arguments
 
 

@@ -7,7 +7,9 @@ from typing import Any, Literal, NamedTuple, cast
 
 import orjson
 
-from app.delivery.envelope import data_of, parse, subject
+from app.delivery.envelope import subject
+from app.delivery.identity import Identity
+from app.delivery.payload import data_of, parse
 
 OPEN_STATES = ("queued", "running", "retrying")
 STATES = (*OPEN_STATES, "done", "dead")
@@ -19,10 +21,14 @@ Outcome = Literal["done", "retry", "dead"]
 class Delivery(NamedTuple):
     """An authentic delivery, ready to be recorded."""
 
-    id: str
-    digest: bytes
+    identity: Identity
     meta: bytes
     body: bytes
+
+    @property
+    def id(self) -> str:
+        """The event's id, unless the delivery turns out to be a conflict."""
+        return self.identity.id
 
 
 @dataclass(frozen=True)
@@ -40,6 +46,12 @@ class Record:
     """Counts the attempts since the event was received or last put back to work."""
     redelivered: int = 0
     redelivered_last: float | None = None
+    rewritten: int = 0
+    """How many of the redeliveries had other bytes."""
+    rewritten_size: int | None = None
+    """Bytes of the last body that differed."""
+    rewritten_body: bytes | None = None
+    """That body, if it is small enough to be kept."""
     conflict_of: str | None = None
     worker: str | None = None
     started: float | None = None
@@ -65,6 +77,9 @@ class Record:
             attempt=int(fields.get("attempt", 0)),
             redelivered=int(fields.get("redelivered", 0)),
             redelivered_last=int(fields["redelivered_last"]) / 1000 if "redelivered_last" in fields else None,
+            rewritten=int(fields.get("rewritten", 0)),
+            rewritten_size=int(fields["rewritten_size"]) if "rewritten_size" in fields else None,
+            rewritten_body=fields.get("rewritten_body"),
             conflict_of=fields["conflict_of"].decode() if "conflict_of" in fields else None,
             worker=fields["worker"].decode() if "worker" in fields else None,
             started=int(fields["started"]) / 1000 if "started" in fields else None,

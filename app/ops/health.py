@@ -3,10 +3,10 @@
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from redis import Redis
-from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, ResponseError
+from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
 from redis.sentinel import MasterNotFoundError
 
 from app.config.settings import Settings
@@ -14,6 +14,7 @@ from app.errors import ConfigError
 from app.inbox.inbox import PREFIX, Inbox
 from app.store.connections import SENTINEL_SCHEMES
 from app.store.durability import OLDEST_SERVER, Plan, Server, plan
+from app.store.server import read_server
 
 WORKERS_SEEN_WITHIN_SECONDS = 10.0
 """Supervisors sweep every second; this leaves room for a restart."""
@@ -62,17 +63,13 @@ def refuse_to_start(settings: Settings, redis: "Redis") -> None:
 
 
 def _checks(settings: Settings, redis: "Redis") -> Iterator[Check]:
-    info = redis.info("everything")
-    try:
-        config: Any = redis.config_get("appendfsync", "maxmemory-policy")
-    except ResponseError:  # managed services forbid CONFIG
-        config = {}
-    server = Server.from_info(info, config)
+    server = read_server(redis)
     yield Check("redis", "ok", "answers")
     yield _version(server)
-    yield _durability(settings, server, redis)
+    if not server.may_evict:  # else nothing is durable, and the next check says why
+        yield _durability(settings, server, redis)
     yield _eviction(server)
-    yield _memory(info)
+    yield _memory(server)
     seconds, microseconds = redis.time()
     yield _clock(seconds + microseconds / 1e6 - time.time())
     yield _workers(Inbox(redis, settings).stats().swept_seconds_ago)
@@ -137,8 +134,8 @@ def _eviction(server: Server) -> Check:
     return Check("eviction", "ok", "noeviction")
 
 
-def _memory(info: dict[str, Any]) -> Check:
-    used, limit = int(info["used_memory"]), int(info.get("maxmemory", 0))
+def _memory(server: Server) -> Check:
+    used, limit = server.memory_used, server.memory_limit
     finding = f"{used / 1024**2:.0f} MiB used" + (f" of {limit / 1024**2:.0f}" if limit else "")
     if limit and used > FULL_FROM * limit:
         return Check("memory", "warn", finding, "raise maxmemory, or shorten JOBHOOK_RETENTION")

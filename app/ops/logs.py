@@ -7,6 +7,7 @@ handlers are brought into the same form.
 import json
 import logging
 import sys
+from collections.abc import Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, TextIO, cast
@@ -42,6 +43,12 @@ def configure(settings: Settings) -> None:
     logging.basicConfig(handlers=[handler], level=level, force=True)
     for name in ("rq.worker", "rq.job", "httpx", "httpcore"):
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def warn(notes: Iterable[str]) -> None:
+    """A warning for each note on the settings."""
+    for note in notes:
+        structlog.get_logger("app.config").warning("setting", note=note)
 
 
 class _Output:

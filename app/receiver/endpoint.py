@@ -12,8 +12,10 @@ import structlog
 from starlette.types import Receive, Scope, Send
 
 from app.config.settings import Settings
-from app.delivery import signature
-from app.delivery.envelope import Envelope, identify, read_envelope
+from app.delivery.envelope import Envelope, Reader
+from app.delivery.identity import identify
+from app.delivery.payload import read_payload
+from app.delivery.signature import Verifier
 from app.errors import BadSignature, describe
 from app.inbox.record import Delivery
 from app.ops.metrics import Metrics
@@ -45,6 +47,8 @@ class RequestHeaders:
 
     def all(self, name: bytes) -> list[bytes]:
         """Every value of a header."""
+        if len(self._last) == len(self._pairs):
+            return [self._last[name]] if name in self._last else []
         return [value for found, value in self._pairs if found == name]
 
     def joined(self, name: bytes) -> bytes:
@@ -63,9 +67,8 @@ class Receiver:
         self._log = log.bind()  # assembled now, not at each line
         self._gate = Gate(settings)
         self._bodies = BodyReader(settings.max_body_bytes)
-        self._verifier = signature.Verifier(
-            settings.signing_keys, settings.signature_algorithm, settings.signature_encoding
-        )
+        self._reader = Reader(settings.envelope_paths)
+        self._verifier = Verifier(settings.signing_keys, settings.signature_scheme)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handles one request."""
@@ -78,12 +81,12 @@ class Receiver:
         except Disconnected:
             return
         except Refusal as refusal:
-            await self._refuse(scope, send, type(refusal))
+            await self._refuse(scope, send, refusal)
             return
         except Exception as error:  # noqa: BLE001 - the last line of defence
             # A flaw of ours must not cost the sender its delivery: it is asked to send again (P6).
             log.critical("unexpected error", **describe(error))
-            await self._refuse(scope, send, Unavailable)
+            await self._refuse(scope, send, Unavailable())
             return
         status = "duplicate" if receipt.status == "revived" else receipt.status
         body = f'{{"status":"{status}","id":"{receipt.id}"}}'.encode()
@@ -107,11 +110,11 @@ class Receiver:
 
     async def nowhere(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers a request to a path at which there is nothing."""
-        refusal: type[Refusal] = NotFound
+        refusal: Refusal = NotFound()
         try:
             self._admit(scope, RequestHeaders(scope))
         except Refusal as earlier:
-            refusal = type(earlier)
+            refusal = earlier
         await self._refuse(scope, send, refusal)
 
     async def _try(self, scope: Scope, send: Send) -> None:
@@ -119,7 +122,7 @@ class Receiver:
         try:
             client = self._admit(scope, RequestHeaders(scope))
         except Refusal as refusal:
-            await self._refuse(scope, send, type(refusal))
+            await self._refuse(scope, send, refusal)
             return
         headers = [(b"content-type", b"application/json"), (b"content-length", str(len(_LISTENING)).encode())]
         await _respond(send, 200, headers, b"" if scope["method"] == "HEAD" else _LISTENING)
@@ -136,23 +139,25 @@ class Receiver:
         refuse_encoded(headers.joined(b"content-encoding"), headers.joined(b"transfer-encoding"))
         body = await self._bodies.read(receive, headers.joined(b"content-length"))
         try:
-            signer = self._verifier.verify(headers.all(signature.HEADER), body)
-        except BadSignature:
-            raise Unauthentic from None
-        envelope = read_envelope(body)
-        receipt = await self._intake.accept(_delivery(body, envelope, headers, client, signer))
+            signer = self._verifier.verify(headers.all, body, scope["method"], scope["raw_path"], scope["query_string"])
+        except BadSignature as bad:
+            raise Unauthentic(bad.fault) from None
+        payload = read_payload(body)
+        envelope = self._reader.read(payload.value)
+        identity = identify(body, payload, envelope, self._reader.former_event_id(payload.value, envelope))
+        receipt = await self._intake.accept(Delivery(identity, _meta(envelope, headers, client, signer), body))
         return receipt, envelope, client, len(body)
 
-    async def _refuse(self, scope: Scope, send: Send, refusal: type[Refusal]) -> None:
+    async def _refuse(self, scope: Scope, send: Send, refusal: Refusal) -> None:
         headers, body = refusal.response()
         await _respond(send, refusal.status, headers, body)
         self._metrics.refused(refusal.slug)
         peer = scope["client"]
-        log.warning("refused", reason=refusal.slug, peer=peer[0] if peer else None)
+        why = {"why": refusal.why} if refusal.why else {}
+        log.warning("refused", reason=refusal.slug, **why, peer=peer[0] if peer else None)
 
 
-def _delivery(body: bytes, envelope: Envelope, headers: RequestHeaders, client: Client, signer: int) -> Delivery:
-    identity = identify(body, envelope.event_id)
+def _meta(envelope: Envelope, headers: RequestHeaders, client: Client, signer: int) -> bytes:
     meta = {
         "type": envelope.type,
         "event_id": _shown(envelope.event_id),
@@ -166,7 +171,7 @@ def _delivery(body: bytes, envelope: Envelope, headers: RequestHeaders, client: 
             if (value := headers.joined(name))
         },
     }
-    return Delivery(identity.id, identity.digest, orjson.dumps(meta), body)
+    return orjson.dumps(meta)
 
 
 def _shown(event_id: str | None) -> str | None:

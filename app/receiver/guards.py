@@ -24,7 +24,8 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from starlette.types import Scope
 
-from app.config.settings import Network, Settings
+from app.config.networks import Network
+from app.config.settings import Settings
 from app.receiver.refusals import AddressNotAllowed, ContentEncoded, PlainHttp
 
 _CLIENTS_REMEMBERED = 1024

@@ -4,6 +4,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
+from app.delivery.scheme import Scheme
 from app.receiver.endpoint import PATH
 from app.receiver.refusals import REFUSALS, RETRY_AFTER_SECONDS, Unavailable
 
@@ -37,19 +38,19 @@ _LISTENING = {
 }
 
 
-def describe_webhook(app: FastAPI) -> None:
-    """Adds the endpoint to the application's OpenAPI document."""
+def describe_webhook(app: FastAPI, scheme: Scheme) -> None:
+    """Adds the endpoint, whose deliveries are signed by `scheme`, to the application's OpenAPI document."""
     generate = app.openapi
 
     def openapi() -> dict[str, Any]:
         document = generate()
-        document["paths"].setdefault(PATH, {"post": _operation(), "get": _try()})
+        document["paths"].setdefault(PATH, {"post": _operation(scheme), "get": _try()})
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]
 
 
-def _operation() -> dict[str, Any]:
+def _operation(scheme: Scheme) -> dict[str, Any]:
     responses: dict[str, Any] = {
         "200": {
             "description": "Recorded, as durably as configured.",
@@ -68,13 +69,13 @@ def _operation() -> dict[str, Any]:
         "operationId": "receive_jobsiteon_webhook",
         "description": "Verifies the signature, records the event, answers. The content is never a reason to refuse.",
         "parameters": [
-            {
-                "name": "X-Signature",
-                "in": "header",
-                "required": True,
-                "description": "HMAC of the raw body with the API key: hex or base64, a scheme prefix is allowed.",
-                "schema": {"type": "string"},
-            }
+            {"name": name, "in": "header", "required": True, "description": text, "schema": {"type": "string"}}
+            for name, text in (
+                (scheme.header, f"HMAC of `{scheme.content}` with the API key, written as the receiver is configured."),
+                (scheme.timestamp_header, "The timestamp that is signed."),
+                (scheme.id_header, "The id that is signed."),
+            )
+            if name
         ],
         "requestBody": {"required": True, "content": {"application/json": {"schema": {}}, "*/*": {"schema": {}}}},
         "responses": responses,

@@ -4,7 +4,7 @@ from typing import ClassVar
 
 import orjson
 
-from app.errors import JobhookError
+from app.errors import JobhookError, SignatureFault
 
 RETRY_AFTER_SECONDS = 5
 """What a 503 asks of the sender: longer than a Redis restart, short enough to lose no time."""
@@ -24,6 +24,9 @@ class Refusal(JobhookError):
     headers: ClassVar[tuple[tuple[bytes, bytes], ...]] = ()
     closes: ClassVar[bool] = False
     """Whether the connection ends with the answer, because the body was not read to its end."""
+
+    why: str | None = None
+    """What the log says beyond `slug`, in words that quote nothing of the request; never part of the answer."""
 
     @classmethod
     def problem(cls) -> dict[str, str | int]:
@@ -45,10 +48,14 @@ class Refusal(JobhookError):
 
 
 class Unauthentic(Refusal):
-    """The signature is missing, malformed, repeated or wrong: the same answer for all of them."""
+    """The signature is missing, malformed, repeated, wrong or late: the same answer for all of them."""
 
     status, slug, title = 401, "unauthentic", "The request is not signed with a key known here."
     headers = ((b"www-authenticate", b'HMAC header="X-Signature"'),)
+
+    def __init__(self, why: SignatureFault) -> None:
+        super().__init__()
+        self.why = why
 
 
 class PlainHttp(Refusal):
@@ -140,10 +147,11 @@ REFUSALS: tuple[type[Refusal], ...] = (
     Unauthentic,
     PlainHttp,
     AddressNotAllowed,
+    NotFound,
     MethodNotAllowed,
     BodyTooSlow,
     BodyTooLarge,
     ContentEncoded,
     Unavailable,
 )
-"""Those of the webhook endpoint."""
+"""Those that are given behind the guards, and counted."""

@@ -40,6 +40,9 @@ class Server:
     primary: bool = True
     replicas: int = 0
     """Those connected and in step, though perhaps behind."""
+    memory_used: int = 0
+    memory_limit: int = 0
+    """In bytes. A limit of 0 is none."""
 
     @classmethod
     def from_info(cls, info: Mapping[str, Any], config: Mapping[str, str]) -> "Server":
@@ -53,6 +56,8 @@ class Server:
             maxmemory_policy=info.get("maxmemory_policy") or config.get("maxmemory-policy"),
             primary=info.get("role", "master") == "master",
             replicas=sum(_online(info.get(f"slave{n}")) for n in range(int(info.get("connected_slaves", 0)))),
+            memory_used=int(info.get("used_memory", 0)),
+            memory_limit=int(info.get("maxmemory", 0)),
         )
 
     @property
@@ -91,6 +96,9 @@ def plan(wanted: Durability, server: Server, budget: float) -> Plan:
     """How to do what is wanted on this server, in `budget` seconds."""
     if not server.primary:
         return Plan(shortfall="it is a replica, and takes no writes: name the primary in REDIS_URL, or the sentinels")
+    if server.may_evict:
+        remedy = "set `maxmemory-policy noeviction`"
+        return Plan(shortfall=f"`maxmemory-policy {server.maxmemory_policy}` may throw events away: {remedy}")
     if wanted == "memory":
         return Plan()
     if not server.aof:

@@ -11,6 +11,7 @@ import httpx
 
 from app.cli.embedded import free_port
 from tests.support import wait_until
+from tests.support.processes import clean_environment
 
 KEY = "key-of-the-benchmark-0123"
 MEASURED_CORE, OTHER_CORE = 0, 1
@@ -28,15 +29,14 @@ def pin_to_other_core() -> None:
 
 def environment(redis_url: str, **more: str) -> dict[str, str]:
     """Production settings, but for where things are."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("JOBHOOK_", "JOBSITEON_"))}
     settings = {
         "JOBSITEON_API_KEY": KEY,
         "REDIS_URL": redis_url,
         "JOBHOOK_LOG_FORMAT": "json",
-        "JOBHOOK_ENV_FILE": os.devnull + ".env",
+        "JOBHOOK_ENV_FILE": os.devnull,
         "JOBHOOK_HANDLERS": "tests.benchmarks.handlers",
     }
-    return clean | settings | more
+    return clean_environment() | settings | more
 
 
 @contextmanager
@@ -78,9 +78,3 @@ def cpu_seconds(pid: int) -> float:
 def rss_bytes(pid: int) -> int:
     """Resident memory of a process."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
-def descendants(pid: int) -> list[int]:
-    """A process and all below it."""
-    below = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [pid, *(found for child in below for found in descendants(int(child)))]

@@ -11,6 +11,7 @@ from time import monotonic
 
 from app.cli.embedded import HOST
 from tests.chaos.ledger import Interruption, Ledger
+from tests.support.processes import family
 
 RESTART_SECONDS = 0.1
 """Between the end of a process and its next start."""
@@ -65,14 +66,6 @@ class Keeper:
                     service.revive()
 
 
-def below(pid: int) -> Iterator[int]:
-    """A process and its descendants, the topmost first; those that end meanwhile are left out."""
-    yield pid
-    with contextlib.suppress(OSError):
-        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-            yield from below(int(child))
-
-
 def parent(pid: int) -> int:
     """The process id of a process's parent."""
     return int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
@@ -103,7 +96,7 @@ def owner(port: int, candidates: list[int]) -> int | None:
     The topmost is found first: forked workers inherit the connections of their supervisor.
     """
     inode = _inode(port)
-    for pid in (pid for candidate in candidates for pid in below(candidate)):
+    for pid in (pid for candidate in candidates for pid in family(candidate)):
         with contextlib.suppress(OSError):
             for descriptor in Path(f"/proc/{pid}/fd").iterdir():
                 with contextlib.suppress(OSError):

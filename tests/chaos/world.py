@@ -19,10 +19,11 @@ from app.cli.embedded import DURABLE, EmbeddedServer, free_port
 from app.inbox.inbox import LEASE_MARGIN_SECONDS, Inbox
 from app.receiver.endpoint import PATH
 from tests.chaos.ledger import EFFECTS_FILE, Ledger
-from tests.chaos.processes import Keeper, Service, below, kill, marked, owner
+from tests.chaos.processes import Keeper, Service, kill, marked, owner
 from tests.chaos.proxy import Link, Proxy
 from tests.chaos.sender import Sender
 from tests.support import wait_until
+from tests.support.processes import family
 from tests.support.stack import KEY, Stack
 
 T = TypeVar("T")
@@ -68,7 +69,8 @@ class World:
         try:
             self.start_redis()
             self.receivers = [
-                self._service(f"receiver-{n}", "app", "serve", "--port", str(port)) for n, port in enumerate(self.ports)
+                self._service(f"receiver-{n}", "tests.chaos.receiver", "--port", str(port))
+                for n, port in enumerate(self.ports)
             ]
             self.supervisors = [self._service(f"workers-{n}", "workers") for n in range(SUPERVISORS)]
             self._keeper.services = [*self.receivers, *self.supervisors]
@@ -163,7 +165,7 @@ class World:
 
     def workers(self) -> list[int]:
         """The process ids of the workers that there are."""
-        return [pid for supervisor in self.supervisors for pid in list(below(supervisor.pid))[1:]]
+        return [pid for supervisor in self.supervisors for pid in list(family(supervisor.pid))[1:]]
 
     def busy_worker(self) -> int:
         """The process id of a worker that has an event in hand, at least a moment ago."""
@@ -193,7 +195,7 @@ class World:
     def strays(self) -> set[int]:
         """The process ids of workers that have outlived their supervisor."""
         services = [*self.receivers, *self.supervisors]
-        known = {pid for service in services for pid in below(service.pid)}
+        known = {pid for service in services for pid in family(service.pid)}
         return marked(EFFECTS_FILE, str(self.ledger.file)) - known
 
     def kill_owner(self, link: Link, what: str) -> None:

@@ -16,7 +16,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "app/inbox/scripts/": ("inbox", "intake", "order", "steps", "schema", "model", "worker"),
     "app/inbox/": ("inbox", "jobs", "schema", "cli"),
     "app/delivery/": ("endpoint",),
-    "app/store/": ("intake", "health", "failover"),
+    "app/store/": ("lines", "intake", "health", "failover"),
     "app/config/": ("config", "cli"),
     "app/ops/": ("end_to_end",),
     "app/receiver/": ("endpoint", "forms", "paths", "protocol", "http", "fuzz", "end_to_end"),

@@ -5,18 +5,16 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
-import orjson
 import pytest
 
 from app.cli import app as cli
 from app.config.settings import Settings
-from app.config.sources import settings_table
-from app.delivery.envelope import identify, read_envelope
+from app.config.table import settings_table
 from app.delivery.samples import sample
 from app.inbox.inbox import Inbox
-from app.inbox.record import STATES, Delivery
+from app.inbox.record import STATES
 from app.simulator import Api, serve
-from tests.support.deliveries import accept_all
+from tests.support.deliveries import accept_all, received
 from tests.support.inbox import take
 from tests.support.stack import KEY, ROOT
 from workers.processor import Processor
@@ -29,7 +27,7 @@ CODE_BLOCK = re.compile(r"^ *```(\w*)\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
 
 
 def test_the_table_of_settings_is_the_one_of_the_code() -> None:
-    """To renew it: jobhook settings --markdown."""
+    """To renew it: put in what `jobhook settings --markdown` prints."""
     begin, end = "<!-- settings: `jobhook settings --markdown` -->\n", "<!-- end of settings -->"
     page = TEXTS["deploy/SETTINGS.md"]
     assert page.partition(begin)[2].partition(end)[0].strip() == settings_table().strip()
@@ -151,10 +149,7 @@ def test_every_handler_in_the_documents_runs(
     (handler,) = registry.handlers
     type = next(t for t in ("invoice.paid", "job.completed") if handler.pattern.match(t))
     body = sample(type)
-    envelope = read_envelope(body)
-    identity = identify(body, envelope.event_id)
-    meta = orjson.dumps(envelope._asdict())
-    accept_all(settings, Delivery(identity.id, identity.digest, meta, body))
+    accept_all(settings, received(body))
     record = take(inbox)
     with serve(Api(KEY)) as jobsiteon:
         api = {"api_url": f"{jobsiteon.url}/v1", "api_plain_loopback": True}

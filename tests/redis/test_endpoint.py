@@ -16,6 +16,7 @@ from redis import Redis
 
 from app.cli.embedded import EmbeddedServer
 from app.config.settings import Settings
+from app.delivery.scheme import Scheme
 from app.delivery.signature import sign
 from app.main import create_app, openapi
 from app.receiver.endpoint import PATH
@@ -236,7 +237,7 @@ def test_a_flaw_of_ours_is_a_503(settings: Settings, redis: Redis, monkeypatch: 
     def flawed(_: bytes) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("app.receiver.endpoint.read_envelope", flawed)
+    monkeypatch.setattr("app.receiver.endpoint.read_payload", flawed)
 
     async def deliver() -> httpx.Response:
         transport = httpx.ASGITransport(create_app(settings))
@@ -250,7 +251,7 @@ def test_a_flaw_of_ours_is_a_503(settings: Settings, redis: Redis, monkeypatch: 
 
 
 def test_every_refusal_is_documented() -> None:
-    responses = openapi()["paths"][PATH]["post"]["responses"]
+    responses = openapi(Scheme())["paths"][PATH]["post"]["responses"]
     assert responses.keys() == {"200", *(str(refusal.status) for refusal in REFUSALS)}
 
 

@@ -26,7 +26,8 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 from app.cli.embedded import EmbeddedServer, free_port
 from app.config.settings import Settings
-from app.config.sources import settings_rows
+from app.config.sources import load_settings
+from app.config.table import settings_rows
 from app.errors import ConfigError, JobhookError
 from app.inbox.inbox import Inbox, connect
 from app.inbox.record import Record
@@ -773,7 +774,7 @@ def test_pairs_are_separated_by_commas_or_white_space(server: EmbeddedServer, mo
     monkeypatch.setenv("JOBHOOK_FORWARD_URLS", " a.*=https://h/a?x=1,b=https://h/b\n c=https://h/c ")
     monkeypatch.setenv("JOBHOOK_FORWARD_SECRET", f"{SECRET},{OTHER_SECRET}")
     registry = Registry()
-    register(registry, Settings(api_key=SecretStr("key-of-the-tests-0123456789")))
+    register(registry, load_settings(api_key="key-of-the-tests-0123456789"))
     assert [handler.name for handler in registry.handlers] == [f"forward https://h/{path}" for path in "abc"]
 
 

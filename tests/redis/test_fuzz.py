@@ -24,6 +24,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from app.cli.embedded import EmbeddedServer
+from app.delivery.scheme import Scheme
 from app.delivery.signature import sign
 from app.main import openapi
 from app.receiver.endpoint import PATH
@@ -184,7 +185,7 @@ def test_pipelined_requests_are_each_judged_by_themselves(receiver: Stack, numbe
 
 @pytest.fixture(scope="module")
 def document(receiver: Stack) -> schemathesis.BaseSchema:
-    schema = schemathesis.openapi.from_dict(openapi())
+    schema = schemathesis.openapi.from_dict(openapi(Scheme()))
     schema.config.update(base_url=f"http://127.0.0.1:{receiver.port}")
     return schema
 

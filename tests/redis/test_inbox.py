@@ -9,9 +9,9 @@ from redis import Redis
 from app.config.settings import Settings
 from app.errors import EventNotFound
 from app.inbox.inbox import LEASE_MARGIN_SECONDS, SWEEP_MOST, Inbox
-from app.inbox.record import Delivery
+from app.inbox.record import Delivery, Ended
 from tests.support.deliveries import accept_all, delivery
-from tests.support.inbox import age, ended, sweep, take
+from tests.support.inbox import ATTEMPT, age, ended, sweep, take
 
 LIST = "rq:queue:jobhook"
 
@@ -252,7 +252,7 @@ def test_a_dead_event_forgotten_can_come_again(inbox: Inbox, accept: Callable[..
     """P4: its marker does not outlive its record, or the redelivery would be swallowed."""
     id = accept()
     inbox.work("w", ended(take(inbox), "dead"), want="")
-    marker, record = inbox.redis.ttl(f"jobhook:seen:{id}"), inbox.redis.ttl(f"jobhook:event:{id}")
+    marker, record = inbox.redis.ttl(f"jobhook:said:{id}"), inbox.redis.ttl(f"jobhook:event:{id}")
     assert marker <= record <= inbox.settings.retention
 
 
@@ -263,7 +263,7 @@ def test_an_event_open_for_longer_than_the_window_is_not_made_twice(
     """P4: its marker is gone, its record tells."""
     id = accept(delivery(b"one", "evt"))
     for _ in range(2):
-        inbox.redis.delete(f"jobhook:seen:{id}")
+        inbox.redis.delete(f"jobhook:said:{id}")
         accept(delivery(body, "evt"))
     counts = inbox.stats().counts
     assert counts["deliveries:accepted"] == 1
@@ -294,6 +294,35 @@ def test_a_replay_of_a_done_event_starts_anew(inbox: Inbox, accept: Callable[...
     again = take(inbox)
     assert (again.steps, again.attempt, again.token) == ((), 1, 2)
     inbox.work("w", ended(again), want="")
+
+
+def test_a_revived_event_is_as_old_as_it_was(inbox: Inbox, accept: Callable[..., str]) -> None:
+    """Its age counts from when it was received, for whoever watches the oldest open event."""
+    id = accept()
+    inbox.redis.hset(f"jobhook:event:{id}", "received", 1234)
+    inbox.work("w", ended(take(inbox)), want="")
+    inbox.replay([id])
+    assert inbox.redis.zscore("jobhook:open", id) == 1234
+
+
+def test_the_sweep_takes_an_instruction_without_work_away_whole(inbox: Inbox, accept: Callable[..., str]) -> None:
+    """From the head of the list, and the RQ job with it, which has no time to live."""
+    id = accept()
+    inbox.work("w", ended(take(inbox)), want="")
+    inbox.redis.rpush(LIST, id)
+    inbox.redis.hset(f"rq:job:{id}", "status", "queued")
+    sweep(inbox)
+    assert inbox.redis.exists(LIST, f"rq:job:{id}") == 0
+
+
+def test_an_uncounted_end_that_is_reported_twice_has_lost_no_lease(inbox: Inbox, accept: Callable[..., str]) -> None:
+    """The reply to the first was lost: the worker must not be told that somebody else has the event."""
+    accept()
+    record = take(inbox)
+    free = Ended(record.id, record.token, "retry", ATTEMPT, delay=60, uncounted=True)
+    assert inbox.work("w", free, want="").recorded is True
+    assert inbox.work("w", free, want="").recorded is True
+    assert inbox.get(record.id).attempt == 0
 
 
 def test_a_replay_brings_a_retry_forward_and_leaves_the_rest_alone(inbox: Inbox, accept: Callable[..., str]) -> None:

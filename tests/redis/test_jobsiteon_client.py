@@ -23,6 +23,7 @@ from app.cli.embedded import free_port
 from app.config.settings import Settings
 from app.errors import ConfigError
 from app.simulator import CannedAnswer, Permissions, bytes_server, serve
+from tests.support.servers import endless_server
 from tests.support.world import KINDS, TOKEN, Client, Driven, Kind, Plain, World, at, world
 from workers import steps
 from workers.jobsiteon import (
@@ -254,6 +255,20 @@ class TestGarbage:
             client.get("/contacts/con_1001")
         assert client.get("/contacts/con_1001")["id"] == "con_1001"
 
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_an_endless_answer_is_not_read_to_its_end(
+        self, redis: "Redis", settings: Settings, kind: Kind, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        limit = 256 * 1024
+        monkeypatch.setattr("workers.jobsiteon.exchange.MOST_BYTES", limit)
+        with endless_server(most=64 * 1024**2) as server:
+            of = at(settings, server.url)
+            client: Client = Plain(of) if kind == "sync" else Driven(of)
+            with pytest.raises(BadResponse, match="too large"):
+                client.get("/contacts/con_1")
+            client.close()
+            assert server.sent < 32 * 1024**2  # what it read, and what the kernel had buffered
+
     def test_what_could_be_kept_but_is_no_answer_is_not_kept(self, client: Client, jobsiteon: World) -> None:
         jobsiteon.api.next_answers.append(CannedAnswer(body=HTML, headers={"cache-control": "max-age=60"}))
         with pytest.raises(BadResponse):
@@ -324,6 +339,12 @@ def _answers() -> st.SearchStrategy[bytes]:
 
 
 class TestHttpsOnly:
+    def test_plain_http_on_this_machine_has_to_be_asked_for(self) -> None:
+        """Documented: HTTP is rejected. A simulator is the one exception."""
+        with pytest.raises(ValidationError, match="https"):
+            Settings(api_key=TOKEN, api_url="http://127.0.0.1:8080/v1")
+        assert Settings(api_key=TOKEN, api_url="http://127.0.0.1:8080/v1", api_plain_loopback=True)
+
     @pytest.mark.parametrize("url", ["http://api.jobsiteon.com/v1", "http://127.0.0.1:1/v1", "ftp://x", "api.test", ""])
     def test_other_addresses_are_refused(self, settings: Settings, url: str) -> None:
         with pytest.raises(ValidationError, match="https://"):

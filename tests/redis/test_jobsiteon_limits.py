@@ -1,5 +1,6 @@
 """The rate limit: counted in Redis, for all processes that use a key."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -44,7 +45,7 @@ def start_caller(jobsiteon: World, calls: int) -> "subprocess.Popen[bytes]":
         "JOBHOOK_API_RATE_LIMIT": str(LIMIT),
         "JOBHOOK_API_RATE_WINDOW": f"{WINDOW}s",
         "REDIS_URL": jobsiteon.settings.redis_url,
-        "JOBHOOK_ENV_FILE": "/nonexistent",
+        "JOBHOOK_ENV_FILE": os.devnull,
     }
     command = [sys.executable, "-m", "tests.support.caller", str(calls), "/contacts/con_1001"]
     return subprocess.Popen(command, cwd=ROOT, env=environment)

@@ -11,6 +11,7 @@ from redis import Redis
 from app import __version__
 from app.cli.embedded import EmbeddedServer
 from app.config.settings import Settings
+from app.delivery.scheme import Scheme
 from app.main import create_app, openapi
 from app.receiver.endpoint import PATH
 from app.receiver.refusals import REFUSALS
@@ -28,7 +29,7 @@ def receiver(server: EmbeddedServer, tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture(scope="module")
 def document() -> Json:
-    return openapi()
+    return openapi(Scheme())
 
 
 @pytest.fixture

@@ -6,11 +6,10 @@ import pytest
 
 from app.cli.embedded import EmbeddedServer
 from app.config.settings import Settings
-from app.delivery.envelope import identify, read_envelope
 from app.inbox.inbox import Inbox, connect
 from app.inbox.record import Delivery, Ended, Record
 from tests.support import wait_until
-from tests.support.deliveries import accept_all
+from tests.support.deliveries import accept_all, received
 from tests.support.inbox import age, ended, sweep, take
 from tests.support.stack import MakeStack
 from workers.event import Event
@@ -26,10 +25,7 @@ def made(type: str, resource: str, number: int) -> Delivery:
     body = (
         f'{{"id":"evt_{resource}_{number}","type":"{type}","created_at":"{created}","data":{{"id":"{resource}"}}}}'
     ).encode()
-    envelope = read_envelope(body)
-    identity = identify(body, envelope.event_id)
-    meta = f'{{"type":"{type}","resource":"{resource}","occurred_at":{envelope.occurred_at}}}'.encode()
-    return Delivery(identity.id, identity.digest, meta, body)
+    return received(body)
 
 
 @pytest.fixture

@@ -70,6 +70,17 @@ def test_a_handler_sees_the_event(run: Run, registry: Registry) -> None:
     assert "{" not in repr(event)
 
 
+def test_a_handler_sees_of_which_event_a_conflict_is_one(registry: Registry, inbox: Inbox, settings: Settings) -> None:
+    """P4."""
+    seen: list[Event] = []
+    registry.on("*")(seen.append)
+    first, conflict = accept_all(settings, delivery(b'{"n":1}', "evt_1"), delivery(b'{"n":2}', "evt_1"))
+    for _ in range(2):
+        Processor(inbox, registry).process(take(inbox))
+    found = {event.id: (event.is_conflict, event.conflict_of) for event in seen}
+    assert found == {first.id: (False, None), conflict.id: (True, first.id)}
+
+
 @pytest.mark.parametrize("error", [ValueError("why"), SystemExit(1), KeyboardInterrupt(), asyncio.CancelledError()])
 def test_whatever_a_handler_raises_is_a_failed_attempt(run: Run, registry: Registry, error: BaseException) -> None:
     """P2: a handler's sys.exit() ends the handler, not the worker."""

@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 from app.cli import embedded
 from app.cli.embedded import DURABLE, HOST, EmbeddedServer, free_port
 from tests.support import wait_until
-from tests.support.stack import frozen
+from tests.support.processes import frozen
 
 SERVICE = "jobhook-tests"
 SENTINELS, QUORUM = 3, 2

@@ -4,7 +4,7 @@ import logging
 import socket
 import socketserver
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from threading import Thread
 
@@ -81,6 +81,59 @@ def bytes_server() -> Iterator[Bytes]:
         thread.start()
         try:
             yield Bytes(server)
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+class _EndlessServer(socketserver.ThreadingTCPServer):
+    allow_reuse_address = daemon_threads = True
+    sent = 0
+    most = 0
+
+
+class _Endless(socketserver.BaseRequestHandler):
+    server: _EndlessServer
+
+    def handle(self) -> None:
+        received = b""
+        while b"\r\n\r\n" not in received and (piece := self.request.recv(65536)):
+            received += piece
+        with suppress(OSError):  # the client has hung up: that is what it should do
+            self.request.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n")
+            while self.server.sent < self.server.most:
+                self.request.sendall(_PIECE)
+                self.server.sent += len(_PIECE)
+
+
+_PIECE = b" " * 65536
+
+
+@dataclass
+class EndlessAnswer:
+    """A server whose one answer does not end until it has sent `most` bytes."""
+
+    _server: _EndlessServer
+
+    @property
+    def url(self) -> str:
+        return f"http://{HOST}:{self._server.server_address[1]}"
+
+    @property
+    def sent(self) -> int:
+        """Bytes that the client has let it send so far."""
+        return self._server.sent
+
+
+@contextmanager
+def endless_server(most: int) -> Iterator[EndlessAnswer]:
+    """Serves an answer that takes nearly for ever, until the end of the block."""
+    with _EndlessServer((HOST, 0), _Endless) as server:
+        server.most = most
+        thread = Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+        thread.start()
+        try:
+            yield EndlessAnswer(server)
         finally:
             server.shutdown()
             thread.join()

@@ -4,8 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,6 +19,7 @@ from app.inbox.inbox import Inbox, connect
 from app.inbox.record import Record
 from app.receiver.endpoint import PATH
 from tests.support import wait_until
+from tests.support.processes import clean_environment
 
 KEY = "key-of-the-tests-0123456789"
 HANDLERS = "tests.support.handlers"
@@ -52,14 +52,14 @@ class Stack:
         self.code = ROOT
         """The folder whose code is started: another version's, in tests of upgrades."""
         self.environment = {
-            **{name: value for name, value in os.environ.items() if not name.startswith(("JOBHOOK_", "JOBSITEON_"))},
+            **clean_environment(),
             "JOBSITEON_API_KEY": KEY,
             "REDIS_URL": redis_url,
             "JOBHOOK_HANDLERS": HANDLERS,
             "JOBHOOK_REQUIRE_HTTPS": "false",
             "JOBHOOK_LOG_FORMAT": "json",
             "JOBHOOK_ACK_BUDGET": f"{PATIENT_ACK_SECONDS}s",
-            "JOBHOOK_ENV_FILE": str(folder / "no.env"),
+            "JOBHOOK_ENV_FILE": os.devnull,
             **environment,
         }
 
@@ -149,21 +149,6 @@ class Stack:
                 process.wait()
                 raise AssertionError(f"{process.args!r} did not stop:\n{self.logs()}") from None
         self.redis.close()
-
-
-def children(pid: int) -> list[int]:
-    """The process ids of a process's children."""
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-@contextmanager
-def frozen(pid: int) -> Iterator[None]:
-    """Stops a process as a debugger or a starved machine would."""
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(pid, signal.SIGCONT)
 
 
 MakeStack = Callable[..., Stack]

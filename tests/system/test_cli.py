@@ -21,15 +21,30 @@ from app.cli.embedded import EmbeddedServer, free_port
 from app.cli.inspect import REPLAY_BATCH
 from app.config.settings import Settings
 from app.config.sources import load_settings
-from app.delivery.envelope import identify, read_envelope
+from app.config.table import settings_table
 from app.errors import EventNotFound
 from app.inbox.inbox import Inbox
 from app.inbox.record import Delivery, Ended, Outcome, Record
+from app.receiver.endpoint import PATH
 from app.receiver.intake import Intake
+from tests.support.deliveries import received
 from tests.support.stack import HANDLERS, KEY, ROOT, MakeStack, Stack
 
 Run = Callable[..., Result]
-COMMANDS = ("serve", "work", "dev", "send", "events", "event", "replay", "doctor", "settings")
+COMMANDS = (
+    "serve",
+    "work",
+    "dev",
+    "send",
+    "events",
+    "event",
+    "replay",
+    "diagnose",
+    "explain",
+    "doctor",
+    "settings",
+    "openapi",
+)
 
 
 def invoke(*arguments: str) -> Result:
@@ -89,11 +104,9 @@ def record_bytes(settings: Settings, *bodies: bytes) -> str:
 
 
 def _delivery(body: bytes) -> Delivery:
-    envelope = read_envelope(body)
-    identity = identify(body, envelope.event_id)
-    meta = {"type": envelope.type, "event_id": envelope.event_id, "resource": envelope.resource}
-    meta |= {"client": "203.0.113.9", "key": "current"}
-    return Delivery(identity.id, identity.digest, orjson.dumps(meta), body)
+    made = received(body)
+    meta = orjson.loads(made.meta) | {"client": "203.0.113.9", "key": "current"}
+    return made._replace(meta=orjson.dumps(meta))
 
 
 def take(inbox: Inbox, id: str) -> Record:
@@ -269,7 +282,30 @@ def test_event_shows_a_conflict(run: Run, settings: Settings) -> None:
     id = record(settings)
     other = record(settings, amount="changed")
     assert other != id
-    assert f"conflict: the same event id as {id}, other bytes" in run("event", other).output
+    assert f"conflict: the same event id as {id}, other bytes, and they say" in run("event", other).output
+
+
+def test_event_says_when_a_redelivery_had_other_bytes(run: Run, settings: Settings) -> None:
+    """P4."""
+    body = b'{"id":"evt_1","type":"invoice.paid","data":{"id":"inv_1"}}'
+    again = body.replace(b":", b": ")
+    id = record_bytes(settings, body, again, again)
+    assert re.search(
+        rf"2 times; this was the last; 2 with other bytes, the last of them {len(again)} bytes long$",
+        run("event", id).output,
+        re.MULTILINE,
+    )
+    assert again.decode() not in run("event", id).output
+    assert f"body\n{body.decode()}\n\nbody of a redelivery\n{again.decode()}\n" in run("event", id, "--body").output
+    shown = json.loads(run("event", id, "--json").stdout)
+    assert (shown["rewritten"], shown["rewritten_bytes"]) == (2, len(again))
+    assert json.loads(run("event", id, "--json", "--body").stdout)["body_of_a_redelivery"] == again.decode()
+
+
+def test_event_says_when_the_other_bytes_are_not_kept(run: Run, settings: Settings) -> None:
+    id = record_bytes(settings, b'{"n":1}', b'{"n":1}' + b" " * 20_000)
+    assert "body of a redelivery\nIt is too long to be kept." in run("event", id, "--body").output
+    assert json.loads(run("event", id, "--json", "--body").stdout)["body_of_a_redelivery"] is None
 
 
 def test_event_shows_the_steps_that_are_finished_and_how_to_go_on(run: Run, inbox: Inbox, settings: Settings) -> None:
@@ -417,6 +453,24 @@ def test_doctor_warns_of_plain_http_and_of_keys_left_over(run: Run, monkeypatch:
     assert (shown["https"], shown["keys"]) == ("warn", "warn")
 
 
+def test_doctor_names_what_is_ignored(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """P10."""
+    monkeypatch.setenv("JOBHOOK_PORT", "tcp://10.0.0.7:80")
+    result = run("doctor", "--json")
+    assert result.exit_code == 0
+    (warning,) = [f for f in json.loads(result.stdout) if f["check"] == "settings" and f["level"] == "warn"]
+    assert "JOBHOOK_PORT" in warning["finding"]
+    assert "enableServiceLinks: false" in warning["finding"]
+
+
+def test_doctor_names_a_certificate_that_is_missing(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """P10."""
+    monkeypatch.setenv("REDIS_URL", "rediss://127.0.0.1:1/0?ssl_ca_certs=/no.pem")
+    result = run("doctor", "--json")
+    assert result.exit_code == 1
+    assert [f["finding"] for f in json.loads(result.stdout)] == ["REDIS_URL: ssl_ca_certs names no file that is there"]
+
+
 def test_doctor_fails_when_redis_is_down(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REDIS_URL", f"redis://127.0.0.1:{free_port()}/0")
     result = run("doctor")
@@ -466,13 +520,10 @@ def test_settings_shows_every_variable_with_its_value(run: Run) -> None:
     assert len(shown) == len(Settings.model_fields)
 
 
-def test_settings_as_the_table_of_the_readme(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_as_the_tables_of_the_documentation(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the defaults: it is the same wherever it is made."""
     monkeypatch.delenv("JOBSITEON_API_KEY")
-    lines = run("settings", "--markdown").output.splitlines()
-    assert lines[:2] == ["| variable | default | meaning |", "|---|---|---|"]
-    assert lines[2].startswith("| `JOBSITEON_API_KEY` | *required* |")
-    assert len(lines) == 2 + len(Settings.model_fields)
+    assert run("settings", "--markdown").output == settings_table() + "\n"
 
 
 # --- the whole
@@ -499,6 +550,18 @@ def test_the_help_names_every_command() -> None:
     [
         (["serve"], "http://wrong", {}, 2, "REDIS_URL: must begin with redis://"),
         (["events"], "redis://127.0.0.1:1/0", {"JOBHOOK_PROT": "1"}, 2, "JOBHOOK_PROT: no such setting. Did you mean"),
+        (["work"], "redis://h", {"JOBHOOK_ENV_FILE": "/no.env"}, 2, "JOBHOOK_ENV_FILE: /no.env: there is no such file"),
+        (["serve"], "redis://h", {"JOBHOOK_ENV_FILE": "."}, 2, "JOBHOOK_ENV_FILE: .: is a folder, not a file"),
+        (
+            ["serve"],
+            "redis://h",
+            {"JOBHOOK_SECRETS_DIR": "/no"},
+            2,
+            "JOBHOOK_SECRETS_DIR: /no: there is no such folder",
+        ),
+        (["work"], "redis://h", {"RQ_KEY_PREFIX": "my rq"}, 2, "RQ_KEY_PREFIX: only letters, digits"),
+        (["serve"], "redis://h?ssl=true", {}, 2, "REDIS_URL: has an option that is not known here"),
+        (["work"], "rediss://h?ssl_ca_certs=/no.pem", {}, 2, "REDIS_URL: ssl_ca_certs names no file that is there"),
         (
             ["events"],
             "redis://127.0.0.1:1/0",
@@ -519,6 +582,15 @@ def test_exit_codes_and_one_clear_line(
     assert len(ended.stderr.splitlines()) == 1
 
 
+def test_the_workers_alone_tell_what_rq_cannot_use() -> None:
+    """P10: RQ itself would, with a traceback."""
+    command = [sys.executable, "-m", "workers"]
+    variables = os.environ | environment("redis://h") | {"RQ_KEY_PREFIX": "my rq"}
+    ended = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, check=False, timeout=60)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert re.fullmatch("RQ_KEY_PREFIX: only letters, digits .*\n", ended.stderr)
+
+
 def test_the_instance_that_runs_in_this_folder_is_found(
     redis: "Redis", server: EmbeddedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -531,6 +603,19 @@ def test_the_instance_that_runs_in_this_folder_is_found(
     with pytest.raises(SystemExit):
         main()
     assert load_settings().redis_url == server.url
+
+
+def test_the_instance_in_this_folder_is_not_looked_for_where_settings_cannot_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call_main: Callable[..., tuple[Any, str]]
+) -> None:
+    """P10: which of both is meant, is not certain."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("JOBHOOK_ENV_FILE")
+    (tmp_path / ".data").mkdir()
+    (tmp_path / ".data/dev.env").write_text(f"JOBSITEON_API_KEY={KEY}\n")
+    (tmp_path / ".env").write_text("JOBSITEON_API_KEY: canary\n")
+    assert call_main("events") == (2, ".env, line 1: write NAME=value, with a = instead of the colon\n")
+    assert call_main("--version")[0] == 0
 
 
 @pytest.mark.parametrize("configured", ["JOBSITEON_API_KEY", "REDIS_URL"])
@@ -633,3 +718,24 @@ def test_work_runs_as_many_workers_as_it_is_told(server: EmbeddedServer, make_st
     assert stack.log_lines("supervisor started")[0]["workers"] == 1
     process.terminate()
     assert process.wait(30) == 0
+
+
+# --- openapi
+
+
+def test_openapi_prints_the_document_of_what_is_configured(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JOBHOOK_SIGNATURE_HEADER", "X-Acme-Signature")
+    result = run("openapi")
+    document = json.loads(result.stdout)
+    assert document["info"]["version"] == __version__
+    (parameter,) = document["paths"][PATH]["post"]["parameters"]
+    assert parameter["name"] == "X-Acme-Signature"
+    assert result.stderr == ""
+
+
+def test_openapi_needs_nothing_configured_but_says_so() -> None:
+    """P10."""
+    result = invoke("openapi")
+    assert result.exit_code == 0
+    assert set(json.loads(result.stdout)["paths"]) == {PATH, "/healthz", "/readyz", "/metrics"}
+    assert "default settings, because:\nJOBSITEON_API_KEY" in result.stderr

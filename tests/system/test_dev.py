@@ -21,7 +21,8 @@ from app.delivery.samples import sample
 from app.delivery.signature import sign
 from app.receiver.endpoint import PATH
 from tests.support import wait_until
-from tests.support.stack import ROOT, STOP_SECONDS, children
+from tests.support.processes import family
+from tests.support.stack import ROOT, STOP_SECONDS
 
 READY = "Stop:          Ctrl-C"
 
@@ -113,11 +114,6 @@ def dev(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Dev]:
     made.close()
 
 
-def descendants(pid: int) -> set[int]:
-    found = set(children(pid))
-    return found.union(*(descendants(child) for child in found))
-
-
 def listening(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
@@ -153,12 +149,12 @@ def _stop_and_look(dev: Dev, process: "subprocess.Popen[bytes]", number: signal.
     remembered = dev.folder / ".data/dev.env"
     assert stat.S_IMODE(remembered.stat().st_mode) == 0o600  # P7
     redis_port = urlsplit(dotenv_values(remembered)["REDIS_URL"]).port
-    family = descendants(process.pid)
-    assert len(family) >= 4  # Valkey, receiver, supervisor, worker
+    below = set(family(process.pid)) - {process.pid}
+    assert len(below) >= 4  # Valkey, receiver, supervisor, worker
     process.send_signal(number)
     assert process.wait(STOP_SECONDS) == 0, dev.output()
     assert "Stopping: workers finish what they have in hand." in dev.output()
-    assert [pid for pid in family if Path(f"/proc/{pid}").exists()] == []
+    assert [pid for pid in below if Path(f"/proc/{pid}").exists()] == []
     assert not listening(dev.port)
     assert redis_port
     assert not listening(redis_port)
@@ -192,12 +188,12 @@ def test_dev_uses_a_redis_that_is_configured_and_tells_when_a_process_ends(
         "--no-reload", "--data", "elsewhere", REDIS_URL=own_server.url, JOBHOOK_DURABILITY="memory"
     )
     assert not (dev.folder / "elsewhere/valkey").exists()
-    family = descendants(process.pid)
-    receiver = next(pid for pid in family if b"serve" in Path(f"/proc/{pid}/cmdline").read_bytes())
+    below = set(family(process.pid)) - {process.pid}
+    receiver = next(pid for pid in below if b"serve" in Path(f"/proc/{pid}/cmdline").read_bytes())
     os.kill(receiver, signal.SIGKILL)
     assert process.wait(STOP_SECONDS) == 2
     assert dev.output().endswith("A process ended: see above.\n")
-    assert [pid for pid in family if Path(f"/proc/{pid}").exists()] == []
+    assert [pid for pid in below if Path(f"/proc/{pid}").exists()] == []
     assert not (dev.folder / "elsewhere/dev.env").exists()
 
 
@@ -216,6 +212,15 @@ def test_a_data_folder_that_cannot_be_written_is_told(dev: Dev) -> None:
     ended = dev.run("dev", "--data", "file")
     assert ended.returncode == 2
     assert ended.stderr == "file cannot be written (File exists). Choose another folder with --data.\n"
+
+
+def test_a_line_of_the_env_file_that_cannot_be_read_is_told_before_anything_is_started(dev: Dev) -> None:
+    """P10."""
+    (dev.folder / ".env").write_text("JOBHOOK_ALLOWED_IPS: 10.0.0.0/8\n")
+    ended = dev.run("dev")
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr == ".env, line 1: write NAME=value, with a = instead of the colon\n"
+    assert not (dev.folder / ".data/valkey").exists()
 
 
 def test_a_wrong_setting_is_told_before_anything_is_started(dev: Dev) -> None:

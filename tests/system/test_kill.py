@@ -9,7 +9,8 @@ from typing import cast
 from app.cli.embedded import EmbeddedServer
 from tests.support import wait_until
 from tests.support.deliveries import queue_events
-from tests.support.stack import MakeStack, Stack, children
+from tests.support.processes import children
+from tests.support.stack import MakeStack, Stack
 
 EVENTS, STEPS, KILLS = 200, 2, 15
 

@@ -13,7 +13,8 @@ from app.inbox.inbox import Inbox
 from app.inbox.record import Ended, Outcome
 from app.receiver.refusals import REFUSALS
 from tests.support import wait_until
-from tests.support.stack import KEY, MakeStack, Stack, children, frozen
+from tests.support.processes import children, frozen
+from tests.support.stack import KEY, MakeStack, Stack
 
 Samples = dict[tuple[str, ...], float]
 

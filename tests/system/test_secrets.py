@@ -17,7 +17,8 @@ from app.delivery.signature import sign
 from app.simulator import Api, serve
 from tests.support import wait_until
 from tests.support.deliveries import queue_events
-from tests.support.stack import MakeStack, Stack, children
+from tests.support.processes import children
+from tests.support.stack import MakeStack, Stack
 
 KEY, OLD_KEY = "canary-key-1-abcdefghij", "canary-key-2-abcdefghij"
 CANARY = "canary-payload"

@@ -16,7 +16,8 @@ from app.inbox.inbox import connect
 from tests.support import wait_until
 from tests.support.deliveries import queue_events
 from tests.support.inbox import calls
-from tests.support.stack import ROOT, MakeStack, Stack, children, frozen
+from tests.support.processes import children, frozen
+from tests.support.stack import ROOT, MakeStack, Stack
 from workers.worker import JobhookWorker
 
 

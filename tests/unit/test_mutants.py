@@ -66,5 +66,5 @@ def test_a_sample_is_the_same_for_the_same_seed() -> None:
 
 
 def test_every_promise_is_put_to_the_test() -> None:
-    assert {flaw.promise for flaw in FLAWS} == {f"P{number}" for number in range(1, 9)}
+    assert {flaw.promise for flaw in FLAWS} >= {f"P{number}" for number in (*range(1, 9), 10)}
     assert len({flaw.name for flaw in FLAWS}) == len(FLAWS)

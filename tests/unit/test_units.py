@@ -8,8 +8,6 @@ from hypothesis import strategies as st
 from app.units import format_duration, format_size, parse_duration, parse_size
 
 DURATIONS = {
-    "90": 90,
-    "0.5": 0.5,
     "500ms": 0.5,
     "90s": 90,
     "1.5h": 5400,
@@ -32,6 +30,13 @@ def test_refuses_what_is_no_duration(text: str) -> None:
         parse_duration(text)
 
 
+@pytest.mark.parametrize("number", ["7", "90", "0.5", "0"])
+def test_a_duration_without_a_unit_is_not_certain(number: str) -> None:
+    """P10: a retention of 7 is meant in days, a budget of 1 in seconds."""
+    with pytest.raises(ValueError, match=rf"write a duration such as .* in days, write {number}d, .* write {number}s$"):
+        parse_duration(number)
+
+
 SIZES = {
     "1048576": 1024**2,
     "0": 0,
@@ -51,7 +56,9 @@ def test_reads_sizes_as_people_write_them(text: str, size: int) -> None:
     assert parse_size(text) == size
 
 
-@pytest.mark.parametrize("text", ["", "big", "-1", "1 TB", "1e6", "MiB", "1MiB2", "nan", "9" * 400])
+@pytest.mark.parametrize(
+    "text", ["", "big", "-1", "1 TB", "1e6", "MiB", "1MiB2", "nan", "9" * 400, "1,5MB", "10 000", "1.2.3"]
+)
 def test_refuses_what_is_no_size(text: str) -> None:
     with pytest.raises(ValueError, match="write a size such as"):
         parse_size(text)

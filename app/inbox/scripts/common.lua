@@ -1,7 +1,9 @@
 -- What all scripts share: the keys, and the moves of an event between its states.
 --
---   jobhook:event:<id>   hash    one event: body, meta, state, token, attempt, attempt:<n>, step:<name>, …
---   jobhook:seen:<id>    string  digest of the body; outlives the event so that redeliveries are known
+--   jobhook:event:<id>   hash    one event: body, said, meta, state, token, attempt, attempt:<n>, step:<name>, …
+--   jobhook:said:<id>    string  digest of what the event says; outlives the event so that redeliveries are known
+--   jobhook:seen:<id>    string  digest of the body: the marker of releases that went by the bytes. Of them there
+--                                may be old events and, during an upgrade, receivers (see accept.lua)
 --   jobhook:open         zset    unfinished events by time received
 --   jobhook:queued       zset    by time queued        (the RQ list has the order; this finds what it lost)
 --   jobhook:running      zset    by end of the lease
@@ -53,6 +55,11 @@ local function requeue(id, from, received)
   enqueue(id, received)
 end
 
+local function expire_markers(id, seconds)
+  redis.call('EXPIRE', P .. 'said:' .. id, seconds)
+  redis.call('EXPIRE', P .. 'seen:' .. id, seconds)
+end
+
 -- A final event (or one that waits for its retry) back to work, with all its attempts before it.
 local function revive(id, state, window)
   local key = event_key(id)
@@ -63,7 +70,7 @@ local function revive(id, state, window)
   end
   redis.call('HSET', key, 'attempt', 0)
   redis.call('PERSIST', key)
-  redis.call('EXPIRE', P .. 'seen:' .. id, window)
+  expire_markers(id, window)
   redis.call('ZADD', P .. 'open', redis.call('HGET', key, 'received'), id)
   requeue(id, state)
 end
@@ -75,7 +82,7 @@ local function close(id, state, retention)
   redis.call('ZREM', P .. 'open', id)
   redis.call('ZADD', P .. state, NOW, id)
   redis.call('EXPIRE', event_key(id), retention)
-  if state == 'dead' then redis.call('EXPIRE', P .. 'seen:' .. id, retention) end
+  if state == 'dead' then expire_markers(id, retention) end
 end
 
 local function retry(id, delay)
