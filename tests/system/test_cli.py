@@ -687,7 +687,7 @@ def test_send_shows_a_refusal_and_fails(receiving: Stack) -> None:
     assert re.fullmatch(r"401  The request is not signed with a key known here\.  \d+\.\d ms\n", result.output)
     elsewhere = invoke("send", "--url", receiving.url + "/elsewhere")
     assert elsewhere.exit_code == 1
-    assert elsewhere.output.startswith('404  {"detail":"Not Found"}')
+    assert elsewhere.output.startswith("404  There is nothing here.")
     assert receiving.inbox.stats().states["queued"] == 0
 
 
