@@ -5,13 +5,17 @@
     ├── BadSignature         no key known here has made the signature
     ├── EventNotFound        no record of that event (never received, or past its retention)
     └── Refusal              an HTTP answer other than 200 (app/receiver/refusals.py)
+        ├── Malformed          400  not a request of HTTP/1.1
         ├── Unauthentic        401  missing, malformed, repeated, wrong or late signature
         ├── PlainHttp          403  not HTTPS
         ├── AddressNotAllowed  403  the client is not in JOBHOOK_ALLOWED_IPS
+        ├── NotFound           404
         ├── MethodNotAllowed   405
         ├── BodyTooSlow        408
         ├── BodyTooLarge       413
         ├── ContentEncoded     415
+        ├── HeadTooLarge       431
+        ├── Unexpected         500  a flaw of ours outside the webhook endpoint
         └── Unavailable        503  our own trouble: the sender is asked to send again
 
 No message carries a key, a signature or any part of a payload.

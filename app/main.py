@@ -65,7 +65,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     refuse_to_start(settings, redis)
     inbox = Inbox(redis, settings)
     intake = Intake(settings)
-    metrics = Metrics(inbox.stats, [refusal.slug for refusal in REFUSALS])
+    metrics = Metrics(inbox.stats, [*(refusal.slug for refusal in REFUSALS), NotFound.slug])
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

@@ -112,7 +112,7 @@ def _read(body: bytes, reader: Reader) -> _Reading:
 
 
 def _document(reading: _Reading, record: Record | None) -> dict[str, Any]:
-    values = reading.envelope._asdict() | {"occurred_at": iso(reading.envelope.occurred_at)}
+    values = _values(reading)
     parts: dict[str, object] = {
         part: {
             "value": values[part],
@@ -133,14 +133,16 @@ def _document(reading: _Reading, record: Record | None) -> dict[str, Any]:
     } | recorded
 
 
+def _values(reading: _Reading) -> dict[Part, str | None]:
+    """What was read, as it can be shown: without lone surrogates."""
+    event_id, type_, occurred_at, resource = reading.envelope
+    shown_id = event_id.encode("utf-8", "replace").decode() if event_id else None
+    return {"event_id": shown_id, "type": type_, "occurred_at": iso(occurred_at), "resource": resource}
+
+
 def _tell(reading: _Reading, settings: Settings, record: Record | None) -> None:
     console.print(f"{len(reading.body)} bytes, {_kind(reading.payload)}\n")
-    values: dict[Part, str | None] = {
-        "event_id": reading.envelope.event_id,
-        "type": reading.envelope.type,
-        "occurred_at": iso(reading.envelope.occurred_at),
-        "resource": reading.envelope.resource,
-    }
+    values = _values(reading)
     for part, title in _TITLES.items():
         found = reading.source(part)
         value = plain(values[part] or "") if found else f"[yellow]{plain(values[part] or 'none')}[/]"

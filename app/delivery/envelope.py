@@ -27,7 +27,8 @@ def _paths(*dotted: str) -> tuple[Path, ...]:
 _EVENT_ID_PATHS = _paths("event_id", "event.id", "eventId", "event.eventId")
 _FORMER_TYPE_PATHS = _paths("type", "event", "event_type", "event.type", "event.name", "eventType", "trigger", "action")
 """Those that the first releases knew."""
-_TYPE_PATHS = _FORMER_TYPE_PATHS + _paths("topic", "event_name")
+_ADDED_TYPE_PATHS = _paths("topic", "event_name")
+_TYPE_PATHS = _FORMER_TYPE_PATHS + _ADDED_TYPE_PATHS
 _KIND: Path = ("object",)
 """What a resource is (`"object":"page"`), for want of a type. It does not make a bare `id` the event's."""
 _OCCURRED_PATHS = _paths(
@@ -38,7 +39,7 @@ _RESOURCE_PATHS = _paths("data.object.id", "data.id", "payload.id", "resource_id
 _BARE_ID: Path = ("id",)
 
 TYPE_NAMES = frozenset(path[0] for path in (*_TYPE_PATHS, _KIND))
-_NEW_TYPE_NAMES = TYPE_NAMES - {path[0] for path in _FORMER_TYPE_PATHS}
+_ADDED_TYPE_NAMES = frozenset(path[0] for path in _ADDED_TYPE_PATHS)
 
 _TYPE = re.compile(r"[\w.:/ -]{1,100}", re.ASCII)
 """What passes for a type: it ends up in logs and tables, so a sentence or a control character does not."""
@@ -117,8 +118,10 @@ class Reader:
 
     def former_event_id(self, payload: Any, envelope: Envelope) -> str | None:
         """The event id that the first releases would have read: under it the event may have been recorded."""
-        if not isinstance(payload, dict) or not (self._configured or not _NEW_TYPE_NAMES.isdisjoint(payload)):
-            return envelope.event_id if isinstance(payload, dict) else None
+        if not isinstance(payload, dict):
+            return None
+        if not self._configured and _ADDED_TYPE_NAMES.isdisjoint(payload):
+            return envelope.event_id
         named = _first(payload, _FORMER_TYPE_PATHS, _type)
         return _first(payload, _EVENT_ID_PATHS, _identifier) or _bare_event_id(payload, named)
 

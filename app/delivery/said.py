@@ -12,9 +12,12 @@ from app.delivery.envelope import TYPE_NAMES, UNKNOWN_TYPE
 from app.delivery.payload import NESTED
 
 _NAMES_REMEMBERED = 1024
+_LONGEST_NAME = 40
+"""Characters. A longer name speaks of something else, and is not worth remembering."""
 
 _COUNTER_HEADS = frozenset({"attempt", "attempts", "retry", "retries", "redelivery", "redeliveries", "redelivered"})
 _COUNTER_FILL = frozenset({"number", "num", "no", "count", "counter", "current", "is", "x", "delivery", "webhook"})
+_COUNTER_WORDS = _COUNTER_HEADS | _COUNTER_FILL
 _PENDING_WEBHOOKS = frozenset({"pending", "webhooks"})
 """Stripe's: how many endpoints have not answered yet."""
 _COUNTER_DIGITS = 6
@@ -22,10 +25,14 @@ _COUNTER_DIGITS = 6
 _DELIVERY_HEADS = _COUNTER_HEADS | {
     *("attempted", "retried", "tries", "delivery", "deliveries", "delivered", "sent", "resent", "webhook", "webhooks")
 }
-_DELIVERY_FILL = _COUNTER_FILL | {
-    *("id", "uuid", "guid", "at", "on", "time", "timestamp", "ts", "ms", "index", "event"),
-    *("first", "last", "next", "max", "total", "left", "remaining", "pending"),
-}
+_DELIVERY_WORDS = (
+    _DELIVERY_HEADS
+    | _COUNTER_FILL
+    | {
+        *("id", "uuid", "guid", "at", "on", "time", "timestamp", "ts", "ms", "index", "event"),
+        *("first", "last", "next", "max", "total", "left", "remaining", "pending"),
+    }
+)
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_]+")
 
 _EVENT = "event"
@@ -77,26 +84,32 @@ def _without_delivery(payload: dict[str, Any]) -> dict[str, Any]:
 def _rest_of_delivery(value: Any) -> Any:
     """What may be about the business though its name speaks of the delivery: an address in `delivery`, say."""
     if isinstance(value, dict):
-        return {name: value[name] for name in value if not _words(name) <= _DELIVERY_HEADS | _DELIVERY_FILL} or None
+        return {name: value[name] for name in value if not _belongs_to_a_delivery(name)} or None
     return value if isinstance(value, list) else None
 
 
-@lru_cache(_NAMES_REMEMBERED)
 def _names_a_counter(name: str) -> bool:
     words = _words(name)
-    return words == _PENDING_WEBHOOKS or (
-        not words.isdisjoint(_COUNTER_HEADS) and words <= _COUNTER_HEADS | _COUNTER_FILL
-    )
+    return words == _PENDING_WEBHOOKS or (not words.isdisjoint(_COUNTER_HEADS) and words <= _COUNTER_WORDS)
 
 
-@lru_cache(_NAMES_REMEMBERED)
 def _names_the_delivery(name: str) -> bool:
+    return _belongs_to_a_delivery(name) and not _words(name).isdisjoint(_DELIVERY_HEADS)
+
+
+def _belongs_to_a_delivery(name: str) -> bool:
+    """Whether a name says nothing else where it is clear already that it is about a delivery: `id`, `at`, `count`."""
     words = _words(name)
-    return not words.isdisjoint(_DELIVERY_HEADS) and words <= _DELIVERY_HEADS | _DELIVERY_FILL
+    return bool(words) and words <= _DELIVERY_WORDS
 
 
 def _words(name: str) -> frozenset[str]:
     """The words of `retry_count`, `retryCount`, `retry-count`."""
+    return _split(name) if len(name) <= _LONGEST_NAME else frozenset()
+
+
+@lru_cache(_NAMES_REMEMBERED)
+def _split(name: str) -> frozenset[str]:
     return frozenset(word.casefold() for word in _WORD.findall(name))
 
 

@@ -26,7 +26,7 @@ _RECEIPT = {
             "type": "string",
             "enum": ["accepted", "duplicate", "conflict"],
             "description": "accepted: a new event. duplicate: known, nothing to do. "
-            "conflict: a known event id with other bytes, kept as an event of its own.",
+            "conflict: a known event id with another type or business object, kept as an event of its own.",
         },
         "id": {"type": "string", "pattern": "^[0-9a-f]{32}$"},
     },

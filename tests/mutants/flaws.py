@@ -12,6 +12,7 @@ SIGNATURE, CANONICAL, IDENTITY, SAID = (
 )
 DIAGNOSE = "app/delivery/diagnosis/diagnose.py"
 LINES = "app/store/lines.py"
+FORMS, HTTP = "app/receiver/forms.py", "app/receiver/http.py"
 
 
 @dataclass(frozen=True)
@@ -356,16 +357,16 @@ FLAWS = (
         "P4",
         "an event without an id of a release before is forgotten",
         ACCEPT,
-        "if has_bytes(former, bytes, body) then",
-        "if false then",
+        "  return seen == bytes or redis.call('HGET', event_key(id), 'body') == body\n",
+        "  return false\n",
         "same",
     ),
     flaw(
         "P4",
         "a receiver of a release before makes a second event",
         ACCEPT,
-        "    redis.call('SET', P .. 'seen:' .. former, bytes, 'EX', retention)\n",
-        "",
+        "redis.call('SET', P .. 'seen:' .. id, bytes, 'NX', 'GET', 'EX', retention)",
+        "redis.call('GET', P .. 'seen:' .. id)",
         "same",
         "upgrade",
     ),
@@ -569,4 +570,17 @@ FLAWS = (
         "if False:",
         "redis_urls",
     ),
+    flaw(
+        "P8",
+        "an Upgrade swallows the body",
+        FORMS,
+        'return self.parser.get_method() != b"CONNECT"',
+        "return False",
+        "forms",
+    ),
+    flaw("P8", "a request behind an Upgrade is lost", FORMS, '[*head, b"", rest]', '[*head, b"", b""]', "forms"),
+    flaw("P8", "tabs around a value belong to it", FORMS, "(name, value.strip())", "(name, value)", "forms"),
+    flaw("P8", "HTTP/1.0 is told to go on", FORMS, 'if version == "1.0":', "if False:", "forms"),
+    flaw("P8", "a trailing slash leads nowhere", ENDPOINT, '{PATH, PATH + "/"}', "{PATH}", "paths"),
+    flaw("P8", "the client is cut off behind its answer", HTTP, "if not answered or", "if True or", "protocol"),
 )

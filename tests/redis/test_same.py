@@ -13,7 +13,7 @@ from app.inbox.record import Record
 from app.receiver.intake import Receipt
 from tests.support import former
 from tests.support.deliveries import accept_all, identity, received
-from tests.support.inbox import ended, take
+from tests.support.inbox import age, ended, sweep, take
 
 CASES = Path(__file__).parents[1] / "cases" / "retries"
 MOST_REWRITTEN = 16384
@@ -203,6 +203,19 @@ def test_receivers_of_a_release_before_know_an_event_by_its_bytes(
     inbox.work("w", ended(take(inbox)), want="")
     assert former.accept(redis, settings, body).status == "duplicate"
     assert only(inbox).state == "done"
+
+
+def test_a_marker_that_outlives_a_dead_event_goes_with_the_sweep(
+    deliver: Deliver, redis: "Redis", settings: Settings, inbox: Inbox
+) -> None:
+    """Workers of a release before do not know this marker: it would swallow a redelivery after the retention."""
+    (receipt,) = deliver(FIRST)
+    inbox.work("w", ended(take(inbox), "dead"), want="")
+    redis.expire(f"jobhook:said:{receipt.id}", int(settings.dedupe_window))
+    redis.delete(f"jobhook:event:{receipt.id}")
+    age(inbox, "dead", receipt.id)
+    sweep(inbox)
+    assert deliver(AGAIN) == [Receipt("accepted", receipt.id)]
 
 
 def test_conflicts_are_the_same_in_both(deliver: Deliver, redis: "Redis", settings: Settings, inbox: Inbox) -> None:

@@ -146,6 +146,12 @@ def test_nothing_in_a_payload_is_obeyed_by_the_terminal(explain: Explain) -> Non
     assert "[bold]e1" in shown
 
 
+def test_half_a_surrogate_pair_can_be_shown(explain: Explain) -> None:
+    body = b'{"event_id":"e\\ud800","\\ud800":1}'
+    assert as_json(explain(body, "--json"))["event_id"]["value"] == "e?"
+    assert "event id  e?" in explain(body).output
+
+
 def test_it_reads_standard_input() -> None:
     result = CliRunner().invoke(app, ["explain", "--file", "-", "--json"], input=orjson.dumps(ENVELOPE))
     assert as_json(result)["event_id"]["value"] == "evt_1"

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from app.delivery.canonical import encode, is_certain
+from app.delivery.canonical import MOST_LOOKED_AT, encode, is_certain
 from app.delivery.payload import read_payload
 
 
@@ -100,6 +100,7 @@ UNCERTAIN = {
     "no JSON": b"status=paid",
     "two values": b"{} {}",
     "nothing": b"",
+    "too large to be looked at": b'["' + b" " * MOST_LOOKED_AT + b'", 1234567890123456]',
 }
 
 

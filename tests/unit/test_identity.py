@@ -151,6 +151,7 @@ def test_a_delivery_may_be_one_of_goods(value: Any) -> None:
     assert not same(FLAT, FLAT | {"delivery": value})
     assert not same(FLAT | {"delivery": value}, FLAT | {"delivery": other})
     assert same(FLAT | {"delivery": value}, FLAT | {"delivery": value, "attempt": 2})
+    assert not same(FLAT, FLAT | {"delivery": {"$": 1}})
 
 
 def test_the_attempts_of_an_event_that_is_an_object_of_its_own_do_not_count() -> None:

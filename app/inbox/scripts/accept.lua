@@ -63,9 +63,11 @@ local function mark(id, digest, bytes, body)
   return 'other'
 end
 
--- Whether the very same bytes are known under an id that they had in a release before.
-local function has_bytes(id, bytes, body)
-  return redis.call('GET', P .. 'seen:' .. id) == bytes or redis.call('HGET', event_key(id), 'body') == body
+-- Whether the very same bytes are known under an id that they had in a release before, or with other settings.
+-- If not, they are from now on, to the receivers of that release.
+local function known_by_bytes(id, bytes, body)
+  local seen = redis.call('SET', P .. 'seen:' .. id, bytes, 'NX', 'GET', 'EX', retention)
+  return seen == bytes or redis.call('HGET', event_key(id), 'body') == body
 end
 
 -- The id of what is said under an id that is taken: as long as any, and the same each time.
@@ -80,12 +82,9 @@ local function admit(id, digest, former, bytes, meta, body)
     verdict = mark(id, digest, bytes, body)
   end
   if verdict ~= 'new' then return redeliver(id, body), id end
-  if former ~= '' and former ~= id then
-    if has_bytes(former, bytes, body) then
-      redis.call('DEL', P .. 'said:' .. id)
-      return redeliver(former, body), former
-    end
-    redis.call('SET', P .. 'seen:' .. former, bytes, 'EX', retention)
+  if former ~= '' and former ~= id and known_by_bytes(former, bytes, body) then
+    redis.call('DEL', P .. 'said:' .. id)
+    return redeliver(former, body), former
   end
   create(id, digest, meta, body, conflict_of)
   return conflict_of and 'conflict' or 'accepted', id
