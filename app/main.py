@@ -65,7 +65,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     refuse_to_start(settings, redis)
     inbox = Inbox(redis, settings)
     intake = Intake(settings)
-    metrics = Metrics(inbox.stats, [*(refusal.slug for refusal in REFUSALS), NotFound.slug])
+    metrics = Metrics(inbox.stats, [refusal.slug for refusal in REFUSALS])
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -85,12 +85,15 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
 
 def openapi(scheme: Scheme) -> dict[str, Any]:
-    """The OpenAPI document of a receiver whose deliveries are signed by `scheme`. Needs no Redis."""
+    """The OpenAPI document of a receiver of deliveries that are signed by `scheme`. Needs no Redis."""
     return _assemble(scheme, list, bytes).openapi()
 
 
 def _assemble(
-    scheme: Scheme, findings: Callable[[], list[Check]], scrape: Callable[[], bytes], lifespan: Lifespan | None = None
+    scheme: Scheme,
+    findings: Callable[[], list[Check]],
+    scrape: Callable[[], bytes],
+    lifespan: Lifespan | None = None,
 ) -> _Application:
     """Everything but the webhook endpoint itself."""
     app = _Application(

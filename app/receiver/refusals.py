@@ -147,11 +147,13 @@ REFUSALS: tuple[type[Refusal], ...] = (
     Unauthentic,
     PlainHttp,
     AddressNotAllowed,
-    NotFound,
     MethodNotAllowed,
     BodyTooSlow,
     BodyTooLarge,
     ContentEncoded,
     Unavailable,
 )
-"""Those that are given behind the guards, and counted."""
+"""Those of the webhook endpoint."""
+
+ELSEWHERE: tuple[type[Refusal], ...] = (Malformed, NotFound, HeadTooLarge, Unexpected)
+"""Those given before the endpoint is reached, or at other paths."""
