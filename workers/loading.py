@@ -20,7 +20,7 @@ def load(settings: Settings) -> Registry:
             module = importlib.import_module(name)
             for info in pkgutil.walk_packages(getattr(module, "__path__", []), f"{name}."):
                 importlib.import_module(info.name)
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # a script has no end of its own here
             raise ConfigError(f"JOBHOOK_HANDLERS: {name} cannot be imported: {error!r}") from error
     if settings.forward_urls:
         from workers import forward  # noqa: PLC0415 - httpx and its TLS context: only those who forward pay for them

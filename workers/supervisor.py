@@ -25,6 +25,7 @@ from app.config.sources import load_settings, notes
 from app.errors import describe
 from app.inbox import jobs
 from app.inbox.inbox import LEASE_MARGIN_SECONDS, Inbox, connect
+from app.inbox.presence import Presence
 from app.ops import logs
 from app.ops.health import refuse_to_start
 from workers.loading import load
@@ -56,6 +57,7 @@ class Supervisor:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._inbox = Inbox(connect(settings), settings)
+        self._presence = Presence(self._inbox)
         self._children: list[Child] = []
         self._to_release: dict[str, str] = {}
         self._stops = 0
@@ -76,6 +78,7 @@ class Supervisor:
         while self._tick():
             with contextlib.suppress(TimeoutError):
                 wake.recv(64)
+        self._presence.leave()
         log.info("supervisor stopped")
 
     def _tick(self) -> bool:
@@ -93,6 +96,7 @@ class Supervisor:
             self._release()
             if (swept := self._inbox.sweep()) and (swept.expired or swept.lost):
                 log.warning("sweep healed", expired=swept.expired, lost=swept.lost)
+            self._presence.beat()
         except RedisError as error:
             log.warning("redis does not answer", **describe(error))
             self._inbox.redis.connection_pool.disconnect()  # a demoted server keeps its clients

@@ -33,9 +33,6 @@ LONGEST_SECONDS = 3650 * 86400.0
 BODY_SECONDS = 3.0
 """Seconds a body may take to arrive; with the ack budget it stays under the hard limit."""
 
-MULTIPROCESS_DIR = "PROMETHEUS_MULTIPROC_DIR"
-"""The variable that prometheus-client reads when it is imported; `jobhook serve` sets it."""
-
 NOBODY = "none"
 """As the trusted proxies: an empty value would be the default."""
 

@@ -20,7 +20,7 @@ from app.inbox.record import STATES, Assignment, Delivery, Ended, Record, State,
 from app.inbox.scripts import Script
 from app.store import connections
 
-PREFIX = "jobhook:"
+PREFIX = scripts.PREFIX
 
 LEASE_MARGIN_SECONDS = 10
 """How much longer a lease is than the handler timeout: the time to end a handler and to say so."""
@@ -33,6 +33,8 @@ SWEEP_MOST = 1000
 LONGEST_TURN_WAIT_MS = 60_000
 """After which an event that waits for its turn looks for itself."""
 STEP_RETRY_SECONDS = 0.2
+SILENT_REMEMBERED_SECONDS = 3600
+"""How long a supervisor that is silent is missed. After that it is taken for gone on purpose."""
 SOCKET_TIMEOUT_SECONDS = 5.0
 
 
@@ -135,6 +137,14 @@ class Inbox:
         ids = self._run(scripts.RELEASE, worker, reason, *limits, "1" if counts else "")
         return [id.decode() for id in ids]
 
+    def beat(self, supervisor: str, gone: Iterable[str] = ()) -> None:
+        """Notes that a supervisor is at work, and forgets those that are known to be gone."""
+        self._run(scripts.BEAT, supervisor, SILENT_REMEMBERED_SECONDS, *gone)
+
+    def leave(self, supervisor: str) -> None:
+        """Forgets a supervisor that stops in good order."""
+        self.redis.zrem(PREFIX + "supervisors", supervisor)
+
     def replay(self, ids: Sequence[str]) -> dict[str, State | None]:
         """Puts events back to work; those queued or running are left alone.
 
@@ -203,12 +213,16 @@ class Inbox:
             pipeline.zrange(PREFIX + "open", 0, 0, withscores=True)
             pipeline.hgetall(PREFIX + "counts")
             pipeline.get(PREFIX + "swept")
+            pipeline.zrange(PREFIX + "supervisors", 0, -1, withscores=True)
+            pipeline.exists(f"{jobs.RQ_PREFIX}:suspended")
             pipeline.time()
-            *sizes, oldest, counts, swept, (seconds, microseconds) = pipeline.execute()
+            *sizes, oldest, counts, swept, beats, suspended, (seconds, microseconds) = pipeline.execute()
         now = seconds + microseconds / 1e6
         return Stats(
             states=dict(zip(STATES, sizes, strict=True)),
             oldest_open_seconds=max(0.0, now - oldest[0][1] / 1000) if oldest else 0.0,
             counts={name.decode(): int(value) for name, value in counts.items()},
             swept_seconds_ago=max(0.0, now - int(swept) / 1000) if swept else None,
+            supervisors={name.decode("utf-8", "replace"): max(0.0, now - beat / 1000) for name, beat in beats},
+            suspended=bool(suspended),
         )

@@ -163,3 +163,7 @@ class Stats:
     counts: dict[str, int]
     """Counters since ever: `deliveries:<status>`, `attempts:<outcome>`, `events:done|dead|unhandled`."""
     swept_seconds_ago: float | None
+    supervisors: dict[str, float]
+    """Seconds since the last beat of each supervisor that has been at work within the last hour."""
+    suspended: bool
+    """Whether `rq suspend` keeps the workers from taking events."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple, cast
 
 import structlog
-from redis.exceptions import ConnectionError, NoScriptError, ReadOnlyError  # noqa: A004
+from redis.exceptions import ConnectionError, NoScriptError, ReadOnlyError, ResponseError  # noqa: A004
 
 from app.config.settings import Settings
 from app.errors import describe
@@ -167,10 +167,11 @@ class Intake:
 
     async def _record(self, line: Line, deliveries: list[Delivery]) -> list[Receipt]:
         arguments = accept_arguments(self._settings, deliveries)
-        try:
-            replies, *waited = await line.pipe.send(("EVALSHA", ACCEPT.sha, 0, *arguments), *line.plan.waits)
-        except NoScriptError:
-            replies, *waited = await line.pipe.send(("EVAL", ACCEPT.text, 0, *arguments), *line.plan.waits)
+        replies, *waited = await line.pipe.ask(("EVALSHA", ACCEPT.sha, 0, *arguments), *line.plan.waits)
+        if isinstance(replies, NoScriptError):
+            replies, *waited = await line.pipe.ask(("EVAL", ACCEPT.text, 0, *arguments), *line.plan.waits)
+        if isinstance(replies, ResponseError):
+            raise replies
         line.heard = asyncio.get_running_loop().time()
         if not line.plan.confirmed(waited):
             raise Unavailable

@@ -20,7 +20,7 @@ from app.store.connections import pool_of_pipes
 from app.store.durability import BATCHES, Durability, Plan, plan
 from app.store.pipe import Command, Pipe
 from app.store.pools import IDLE_SECONDS
-from app.store.server import read_server_async
+from app.store.server import read_server
 
 OPENING_SECONDS = 4.0
 """How long opening a line may take: five round trips (TCP, TLS, password, database, plan) to far away."""
@@ -235,6 +235,6 @@ class Lines:
         """Asks the server for what the plan depends on. How many seconds the answer took."""
         loop = asyncio.get_running_loop()
         asked = loop.time()
-        line.plan = plan(self._durability, await read_server_async(line.pipe, *more), self._budget)
+        line.plan = plan(self._durability, await read_server(line.pipe, *more), self._budget)
         line.planned = line.heard = loop.time()
         return line.heard - asked

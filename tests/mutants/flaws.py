@@ -568,4 +568,37 @@ FLAWS = (
     flaw("P8", "HTTP/1.0 is told to go on", FORMS, 'if version == "1.0":', "if False:", "forms"),
     flaw("P8", "a trailing slash leads nowhere", ENDPOINT, '{PATH, PATH + "/"}', "{PATH}", "paths"),
     flaw("P8", "the client is cut off behind its answer", HTTP, "if not answered or", "if True or", "protocol"),
+    flaw(
+        "P9",
+        "ready although a delivery on trial was refused",
+        "app/ops/trial.py",
+        "if isinstance(recorded, Exception):",
+        "if False:",
+        "readiness",
+    ),
+    flaw(
+        "P9",
+        "ready without having tried",
+        "app/ops/health.py",
+        "    if problem := try_one(settings, redis, plan(wanted, server, seconds), seconds, seen.slow_because):\n"
+        "        return problem\n",
+        "",
+        "readiness",
+    ),
+    flaw(
+        "P9",
+        "whoever reads the logs can stop the process",
+        "app/ops/streams.py",
+        "                self._queue.put(taken)\n",
+        "                os.write(self._target, taken)\n",
+        "streams",
+    ),
+    flaw(
+        "P9",
+        "a receiver process outlives its parent",
+        "app/ops/parent.py",
+        "    os.kill(os.getpid(), signal.SIGTERM)\n    time.sleep(LONGEST_STOP_SECONDS)\n    os._exit(1)\n",
+        "",
+        "processes",
+    ),
 )

@@ -16,10 +16,12 @@
 --   jobhook:job          hash    an RQ job as it is in line: all are the same but for their key
 --   jobhook:counts       hash    counters since ever
 --   jobhook:swept        string  time of the last sweep
+--   jobhook:supervisors  zset    supervisors by time of their last beat; gone when none beats any more
+--   jobhook:probe:…              keys of a delivery on trial (probe.lua); deleted at once
 --
 -- All times are the server's, in milliseconds, so the clocks of receivers and workers do not matter.
 
-local P, RQ, QUEUE = 'jobhook:', '$RQ_PREFIX', '$QUEUE'
+local P, RQ, QUEUE = '$PREFIX', '$RQ_PREFIX', '$QUEUE'
 local LIST = RQ .. ':queue:' .. QUEUE
 
 local time = redis.call('TIME')
