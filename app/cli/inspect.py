@@ -56,7 +56,11 @@ def events(
     """List events, the most recently active first."""
     if state and state not in STATES:
         raise typer.BadParameter(f"{state!r} is none of {', '.join(STATES)}", param_hint="--state")
-    found = list(islice(_select(_inbox(), state, type, _earliest(since), search), limit))
+    inbox = _inbox()
+    found = list(islice(_select(inbox, state, type, _earliest(since), search), limit))
+    if broken := len(inbox.broken()):
+        records = "1 record that" if broken == 1 else f"{broken} records that"
+        errors.print(f"Without {records} cannot be read. See: {program()} doctor", style="yellow")
     if as_json:
         print_json([_summary(record) for record in found])
         return

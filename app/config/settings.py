@@ -130,6 +130,10 @@ class Settings(BaseSettings):
     )
     handler_timeout: Duration = Field(30.0, ge=1, le=86400, description="How long an event's handlers may run.")
     workers: int = Field(2, ge=1, le=256, description="Worker processes.")
+    worker_max_events: int = Field(0, ge=0, description="Events after which a worker is replaced; 0: never.")
+    worker_max_memory: Size = Field(
+        0, ge=0, description="Resident memory above which a worker is replaced after its event; 0: never."
+    )
     handlers: Annotated[tuple[str, ...], BeforeValidator(split)] = Field(
         ("workers.handlers",),
         min_length=1,
