@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any
 
 from redis import Redis
@@ -27,7 +28,7 @@ from app.ops.trial import record_one
 from app.store import connections
 from app.store.connections import SENTINEL_SCHEMES
 from app.store.durability import OLDEST_SERVER, Plan, Server, plan
-from app.store.server import CONFIG, read_server, server_from
+from app.store.server import ask, server_from
 
 ANSWER_SECONDS = 2.2
 """How long all checks together may take, whatever Redis does."""
@@ -117,18 +118,22 @@ def check(settings: Settings, redis: "Redis", try_one: Try = record_one) -> list
 
 
 def refuse_to_start(settings: Settings, redis: "Redis") -> None:
-    """Stops a start on a server that would lose events. One that is down may still come up.
+    """Stops a start on a server that would lose events, or whose records this code does not know.
+
+    A server that is down may still come up.
 
     Raises:
-        ConfigError: the server may evict, or is too old.
+        ConfigError: the server may evict, or is too old, or its records are of another schema version.
     """
     try:
-        server = read_server(redis)
+        server = _see(redis).server
     except (RedisError, OSError):
         return
     for finding in (_version(server), _eviction(server)):
         if finding.level == "fail":
             raise ConfigError(f"REDIS_URL: {finding.finding}: {finding.remedy}")
+    with suppress(RedisError):  # a server that takes no writes: the checks say so
+        schema.claim(redis)
 
 
 class _Seen:
@@ -140,8 +145,7 @@ class _Seen:
 
     def __init__(self, redis: "Redis") -> None:
         with redis.pipeline(transaction=False) as pipeline:
-            pipeline.info()
-            pipeline.config_get(*map(str, CONFIG[2:]))
+            ask(pipeline)
             pipeline.time()
             pipeline.get(schema.KEY)
             info, config, now, self.schema = pipeline.execute(raise_on_error=False)

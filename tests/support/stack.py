@@ -130,8 +130,12 @@ class Stack:
         """Everything all processes have printed."""
         return "\n".join(file.read_text() for file in sorted(self.folder.glob("*.log")))
 
-    def log_lines(self, event: str) -> list[dict[str, Any]]:
-        """The JSON log lines of an event."""
+    def log_lines(self, event: str, at_least: int = 0) -> list[dict[str, Any]]:
+        """The JSON log lines of an event, once there are so many: a thread of each process writes them."""
+        wait_until(lambda: len(self._log_lines(event)) >= at_least, f"{at_least} lines of {event!r}")
+        return self._log_lines(event)
+
+    def _log_lines(self, event: str) -> list[dict[str, Any]]:
         lines = [line for line in self.logs().splitlines() if line.startswith("{")]
         return [entry for entry in map(orjson.loads, lines) if entry["event"] == event]
 
