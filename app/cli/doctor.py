@@ -20,6 +20,8 @@ from app.ops.problems import IGNORED_SETTING, OLD_KEYS, PLAIN_HTTP, WRONG_HANDLE
 
 IMPORT_SECONDS = 30.0
 """How long importing the handlers may take."""
+PATIENCE_SECONDS = 10.0
+"""How long the checks of Redis may take: each of their round trips may have far to go, and none is ready yet."""
 _COMPLETE = Check("settings", "ok", "complete")
 
 
@@ -66,7 +68,7 @@ def settings(
 def _findings() -> list[Check]:
     try:
         current = load_settings()
-        health = Health(current)
+        health = Health(current, PATIENCE_SECONDS)
     except ConfigError as error:
         return [WRONG_SETTING.found(finding=line) for line in str(error).split("\n")]
     redis = connect(current)
