@@ -25,7 +25,7 @@ from app.ops.problems import Check
 from app.receiver.endpoint import PATHS, Receiver
 from app.receiver.intake import Intake
 from app.receiver.openapi import describe_webhook
-from app.receiver.refusals import REFUSALS, NotFound, ReadOnly, Refusal, Unexpected
+from app.receiver.refusals import REFUSALS, ReadOnly, Refusal, Unexpected
 from app.store.connections import connect
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
@@ -69,7 +69,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     inbox = Inbox(redis, settings)
     health = Health(settings)
     intake = Intake(settings)
-    metrics = Metrics(inbox.stats, [*(refusal.slug for refusal in REFUSALS), NotFound.slug])
+    metrics = Metrics(inbox.stats, [refusal.slug for refusal in REFUSALS])
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

@@ -28,6 +28,7 @@ from app.inbox.inbox import LEASE_MARGIN_SECONDS, Inbox, connect
 from app.inbox.presence import Presence
 from app.ops import logs
 from app.ops.health import refuse_to_start
+from workers.known import announce
 from workers.loading import load
 from workers.worker import NOT_READY, JobhookWorker, KillTime
 
@@ -193,6 +194,8 @@ def main() -> None:
     settings = load_settings()
     logs.configure(settings)
     logs.warn(notes())
-    load(settings)  # a handler that cannot be imported stops the start, not each worker
-    refuse_to_start(settings, connect(settings))
+    registry = load(settings)  # a handler that cannot be imported stops the start, not each worker
+    redis = connect(settings)
+    refuse_to_start(settings, redis)
+    announce(redis, registry)
     Supervisor(settings).run()

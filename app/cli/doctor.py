@@ -13,6 +13,8 @@ from app.config.settings import Settings
 from app.config.sources import load_settings, notes
 from app.config.table import settings_rows, settings_table
 from app.errors import ConfigError
+from app.inbox.inbox import connect
+from app.ops import handlers
 from app.ops.health import Health
 from app.ops.problems import IGNORED_SETTING, OLD_KEYS, PLAIN_HTTP, WRONG_HANDLERS, WRONG_SETTING, Check, as_markdown
 
@@ -67,10 +69,12 @@ def _findings() -> list[Check]:
         health = Health(current)
     except ConfigError as error:
         return [WRONG_SETTING.found(finding=line) for line in str(error).split("\n")]
+    redis = connect(current)
     try:
-        return [*_handlers(), *_settings(current), *health.check()]
+        return [*_handlers(), *_settings(current), *health.check(), *handlers.check(redis)]
     finally:
         health.close()
+        redis.close()
 
 
 def _handlers() -> list[Check]:

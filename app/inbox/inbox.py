@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, cast
 
+import orjson
 from redis import Redis
 from redis.exceptions import NoScriptError, RedisError
 
@@ -56,6 +57,24 @@ def accept_arguments(settings: Settings, deliveries: Sequence[Delivery]) -> list
     return arguments
 
 
+def _ended(ended: Ended) -> dict[str, Any]:
+    """The end of an attempt as the work script takes it."""
+    told: dict[str, Any] = {
+        "id": ended.id,
+        "token": str(ended.token),
+        "outcome": ended.outcome,
+        "delay": int(ended.delay * 1000),
+        "attempt": ended.attempt.decode(),
+        "fields": [part for field in ended.fields.items() for part in field],
+        "uncounted": ended.uncounted,
+        "unhandled": ended.unhandled,
+    }
+    if ended.handled:
+        resource, handlers = ended.handled.resource, ended.handled.handlers
+        told["handled"] = {"resource": resource, "occurred": str(ended.handled.occurred), "handlers": handlers}
+    return told
+
+
 class Inbox:
     """All that is done with recorded events. Redis errors pass through to the caller."""
 
@@ -84,12 +103,10 @@ class Inbox:
         """
         lease = self.settings.handler_timeout + LEASE_MARGIN_SECONDS
         leased_until = time.monotonic() + lease  # counted from before it was asked for
-        arguments: list[Any] = [worker, int(lease * 1000), self._retention, want]
+        given = {"worker": worker, "lease": int(lease * 1000), "retention": self._retention, "want": want}
         if ended:
-            arguments += (ended.id, ended.token, ended.outcome, int(ended.delay * 1000), ended.attempt)
-            arguments += ("1" if ended.unhandled else "", "1" if ended.uncounted else "")
-            arguments += (ended.resource, ended.occurred_at)
-        code, taken = self._run(scripts.WORK, *arguments)
+            given["ended"] = _ended(ended)
+        code, taken = self._run(scripts.WORK, orjson.dumps(given))
         recorded = None if code < 0 else bool(code)
         if taken == b"suspended":
             return Assignment(recorded, None, suspended=True)
@@ -115,9 +132,19 @@ class Inbox:
         """Makes it a running event's turn for its resource; False if it now waits in line, given back."""
         return bool(self._run(scripts.TURN, id, token, resource, LONGEST_TURN_WAIT_MS))
 
-    def latest(self, resource: str) -> float:
-        """When the newest event done of a resource occurred, in seconds since 1970; 0 if none is known."""
-        return float(cast(bytes | None, self.redis.get(f"{PREFIX}latest:{resource}")) or 0)
+    def latest(self, resource: str, handler: str, now: float) -> float:
+        """When the newest event of a resource that a handler has finished occurred, in seconds since 1970.
+
+        0 if none is known. `now` is the time by the server's clock.
+        """
+        with self.redis.pipeline(transaction=False) as pipeline:
+            pipeline.zscore(f"{PREFIX}handled:{resource}", handler)
+            # Version 0.1 kept one key a resource, whoever had handled the event; it expires after the retention.
+            # What it has of events dated in the future is of no use.
+            pipeline.get(f"{PREFIX}latest:{resource}")
+            handled, before = pipeline.execute()
+        done = float(before or 0)
+        return max(float(handled or 0), done if done <= now else 0.0)
 
     def sweep(self) -> Sweep | None:
         """Puts everything due, expired or lost back in line; None if somebody has just done so."""
