@@ -36,7 +36,7 @@ _COUNTERS = (
 )
 
 
-SHARED_FOLDER = "_JOBHOOK_METRICS_FOLDER"
+SHARED_FOLDER = "METRICS_FOLDER_OF_JOBHOOK"
 """The variable in which `jobhook serve` tells its receiver processes where they add up their metrics."""
 _CLIENTS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 """The same of prometheus-client. Where somebody else has set it, other processes may be counting there."""
