@@ -31,7 +31,20 @@ LIMIT, WINDOW_SECONDS = 100, 60.0
 PAGE_SIZE = 2
 
 Permission = Literal["none", "read", "write"]
-Paging = Literal["cursor", "link", "number", "has_more", "url", "nested", "counted", "offset", "next_number", "next_link", "bare", "stuck"]
+Paging = Literal[
+    "cursor",
+    "link",
+    "number",
+    "has_more",
+    "url",
+    "nested",
+    "counted",
+    "offset",
+    "next_number",
+    "next_link",
+    "bare",
+    "stuck",
+]
 
 
 @dataclass

@@ -45,6 +45,7 @@ from workers.jobsiteon import (
 )
 from workers.jobsiteon import errors as api_errors
 from workers.retry import Permanent, RetryAfter
+from workers.timelimit import HandlerTimeout, time_limit
 
 HTML = b"<!doctype html><title>Maintenance</title>"
 
@@ -328,7 +329,18 @@ def _answers() -> st.SearchStrategy[bytes]:
                 b"*",
                 b"Thu, 99 Foo 2026",
             ),
-            *(b"gzip", b"gzip, gzip", "é=é".encode(), b"br", b"chunked", b"//", b"http://[", b"/v1/contacts", b"ftp://x", b'<x>;rel="next'),
+            *(
+                b"gzip",
+                b"gzip, gzip",
+                "é=é".encode(),
+                b"br",
+                b"chunked",
+                b"//",
+                b"http://[",
+                b"/v1/contacts",
+                b"ftp://x",
+                b'<x>;rel="next',
+            ),
         ]
     )
     status = st.sampled_from([b"200", b"204", b"301", b"302", b"304", b"429", b"500", b"99", b"1000", b"abc"]) | text
@@ -503,7 +515,11 @@ class TestCodings:
         with pytest.raises(BadResponse, match="coding"):
             client.get("/contacts/con_1001")
 
-    @pytest.mark.parametrize("body", [gzip.compress(b'{"id":"1"}')[:-9], b"{}", gzip.compress(b"{}") + b"{}"], ids=["cut", "none", "followed"])
+    @pytest.mark.parametrize(
+        "body",
+        [gzip.compress(b'{"id":"1"}')[:-9], b"{}", gzip.compress(b"{}") + b"{}"],
+        ids=["cut", "none", "followed"],
+    )
     def test_what_is_not_whole_gzip(self, client: Client, jobsiteon: World, body: bytes) -> None:
         jobsiteon.api.next_answers.append(CannedAnswer(body=body, headers={"content-encoding": "gzip"}))
         with pytest.raises(BadResponse):
@@ -562,6 +578,18 @@ class TestOddValues:
         jobsiteon.api.next_answers.append(CannedAnswer(body=body))
         with pytest.raises(BadResponse):
             client.get("/contacts/con_1001")
+
+
+class TestHandlerTimeout:
+    def test_it_leaves_no_connection_in_use(self, jobsiteon: World) -> None:
+        """It may strike inside the pool: a connection that it has cut is neither kept for ever nor used again."""
+        client = Plain(jobsiteon.settings)
+        jobsiteon.api.next_answers.append(CannedAnswer(delay=1.0))
+        with pytest.raises(HandlerTimeout), time_limit(0.2):
+            client.get("/contacts/con_1001")
+        assert "_http" not in vars(client)
+        assert client.get("/contacts/con_1001")["id"] == "con_1001"
+        client.close()
 
 
 class TestRedisAway:
@@ -627,7 +655,6 @@ class TestIdempotencyKeys:
         with pytest.raises(Invalid):
             client.create("/payments", {}, idempotency_key="two\r\nlines")
         assert not jobsiteon.api.seen
-
 
     def test_a_run_that_skips_a_write_gives_its_key_to_no_other(self, client: Client, jobsiteon: World) -> None:
         """P5: a server that honours keys would answer the second write with the first one's result."""

@@ -25,7 +25,6 @@ from typing import Any
 import httpx
 import orjson
 import structlog
-from redis import Redis
 from redis.exceptions import RedisError
 
 from app.config.settings import Settings

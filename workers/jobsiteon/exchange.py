@@ -191,7 +191,7 @@ def one_try(call: Call) -> Iterator[dict[str, Any]]:
         raise Invalid(f"{call}: this cannot be sent by HTTP.") from None
     except (httpx.TransportError, TimeoutError) as error:
         raise Unreachable(f"{call}: no complete answer ({type(error).__name__}).") from None
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - the last of the kinds
         # httpx and what is below it fail on some answers in ways that they do not document, such as ValueError.
         raise BadResponse(f"{call}: the answer makes no sense ({type(error).__name__}).") from None
     finally:

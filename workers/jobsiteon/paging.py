@@ -207,7 +207,9 @@ class Walk:
         next = self._paging.next(answer, items)
         total = announced(answer)
         if next is None and total is not None and total > self._items:
-            raise BadResponse(f"{self.call}: {self._items} items came, of {total} that there are, and no way to the rest.")
+            raise BadResponse(
+                f"{self.call}: {self._items} items came, of {total} that there are, and no way to the rest."
+            )
         self.call = self._next(self.call, next)
         return items
 
