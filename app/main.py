@@ -16,14 +16,17 @@ from app.config.settings import Settings
 from app.config.sources import load_settings
 from app.delivery.scheme import Scheme
 from app.errors import describe
-from app.inbox.inbox import Inbox, connect
+from app.inbox.inbox import Inbox
 from app.ops import logs
-from app.ops.health import Check, check, refuse_to_start
+from app.ops.health import COMMAND_SECONDS, Health, refuse_to_start
 from app.ops.metrics import CONTENT_TYPE, Metrics
+from app.ops.parent import end_with_parent
+from app.ops.problems import Check
 from app.receiver.endpoint import PATHS, Receiver
 from app.receiver.intake import Intake
 from app.receiver.openapi import describe_webhook
-from app.receiver.refusals import REFUSALS, NotFound, ReadOnly, Refusal, Unexpected
+from app.receiver.refusals import REFUSALS, ReadOnly, Refusal, Unexpected
+from app.store.connections import connect
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
@@ -61,23 +64,26 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     """
     settings = settings or load_settings()
     logs.configure(settings)
-    redis = connect(settings)
+    redis = connect(settings.redis_url, timeout=COMMAND_SECONDS)
     refuse_to_start(settings, redis)
     inbox = Inbox(redis, settings)
+    health = Health(settings)
     intake = Intake(settings)
-    metrics = Metrics(inbox.stats, [*(refusal.slug for refusal in REFUSALS), NotFound.slug])
+    metrics = Metrics(inbox.stats, [refusal.slug for refusal in REFUSALS])
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         gc.collect()
         gc.freeze()  # what is loaded by now stays: no use in looking through it again and again
+        end_with_parent()
         await intake.start()
         yield
         await intake.close()
+        health.close()
         redis.close()
 
     endpoint = Receiver(settings, intake, metrics)
-    app = _assemble(settings.signature_scheme, lambda: check(settings, redis), metrics.scrape, lifespan)
+    app = _assemble(settings.signature_scheme, health.check, metrics.scrape, lifespan)
     app.webhook = endpoint
     app.router.routes += [Route(path, endpoint) for path in PATHS]  # for an application that mounts this one
     app.router.default = endpoint.nowhere
@@ -113,7 +119,7 @@ def _assemble(
         return PlainTextResponse("Jobhook receives JobsiteOn's webhooks.\n")
 
     @app.get("/healthz", summary="The process answers")
-    def healthz() -> dict[str, str]:
+    async def healthz() -> dict[str, str]:  # needs no thread: those may all be waiting for Redis
         return {"status": "ok"}
 
     @app.get("/readyz", summary="Deliveries can be recorded", responses={503: {"description": "They cannot."}})
@@ -123,11 +129,7 @@ def _assemble(
         response.status_code = 200 if ready else 503
         return {
             "status": "ready" if ready else "not ready",
-            "problems": [
-                {"check": f.name, "level": f.level, "finding": f.finding, "remedy": f.remedy}
-                for f in found
-                if f.level != "ok"
-            ],
+            "problems": [finding.as_dict() for finding in found if finding.level != "ok"],
         }
 
     @app.get("/metrics", summary="Metrics in Prometheus' text format", response_class=Response)

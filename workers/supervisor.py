@@ -25,8 +25,10 @@ from app.config.sources import load_settings, notes
 from app.errors import describe
 from app.inbox import jobs
 from app.inbox.inbox import LEASE_MARGIN_SECONDS, Inbox, connect
+from app.inbox.presence import Presence
 from app.ops import logs
 from app.ops.health import refuse_to_start
+from workers.known import announce
 from workers.loading import load
 from workers.worker import NOT_READY, JobhookWorker, KillTime
 
@@ -56,6 +58,7 @@ class Supervisor:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._inbox = Inbox(connect(settings), settings)
+        self._presence = Presence(self._inbox)
         self._children: list[Child] = []
         self._to_release: dict[str, str] = {}
         self._stops = 0
@@ -76,6 +79,7 @@ class Supervisor:
         while self._tick():
             with contextlib.suppress(TimeoutError):
                 wake.recv(64)
+        self._presence.leave()
         log.info("supervisor stopped")
 
     def _tick(self) -> bool:
@@ -93,6 +97,7 @@ class Supervisor:
             self._release()
             if (swept := self._inbox.sweep()) and (swept.expired or swept.lost):
                 log.warning("sweep healed", expired=swept.expired, lost=swept.lost)
+            self._presence.beat()
         except RedisError as error:
             log.warning("redis does not answer", **describe(error))
             self._inbox.redis.connection_pool.disconnect()  # a demoted server keeps its clients
@@ -189,6 +194,8 @@ def main() -> None:
     settings = load_settings()
     logs.configure(settings)
     logs.warn(notes())
-    load(settings)  # a handler that cannot be imported stops the start, not each worker
-    refuse_to_start(settings, connect(settings))
+    registry = load(settings)  # a handler that cannot be imported stops the start, not each worker
+    redis = connect(settings)
+    refuse_to_start(settings, redis)
+    announce(redis, registry)
     Supervisor(settings).run()

@@ -3,6 +3,7 @@
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from time import monotonic
 from types import FrameType
 
 INSIST_SECONDS = 1.0
@@ -25,3 +26,22 @@ def time_limit(seconds: float) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, previous)
+
+
+@contextmanager
+def postponed(seconds: float) -> Iterator[float | None]:
+    """Puts the strike off by so many seconds, for who ends what runs inside by himself when the time is up.
+
+    Yields the seconds left until then; None if there is no limit.
+    """
+    left, _ = signal.getitimer(signal.ITIMER_REAL)
+    if not left:
+        yield None
+        return
+    begun = monotonic()
+    signal.setitimer(signal.ITIMER_REAL, left + seconds, INSIST_SECONDS)
+    try:
+        yield left
+    finally:
+        # Not at once, so that it does not strike while the handler's end is being noted.
+        signal.setitimer(signal.ITIMER_REAL, max(left - (monotonic() - begun), INSIST_SECONDS), INSIST_SECONDS)

@@ -150,6 +150,9 @@ def life(record: Record, due: float | None = None) -> Iterator[str]:
         yield from lines
     for name, _ in record.steps:
         yield f"  finished: {plain(name)}"
+    for name, tries in record.unfinished.items():
+        until = "given up" if tries.due is None else f"waits until {precise(tries.due)}"
+        yield f"  {until}: handler {plain(name)}, attempts used: {tries.used}: {plain(tries.why)}"
 
 
 def _moments(record: Record, due: float | None) -> Iterator[tuple[float, list[str]]]:
@@ -161,6 +164,8 @@ def _moments(record: Record, due: float | None) -> Iterator[tuple[float, list[st
         yield _moment(entry["started"] / 1000, "handled", f"attempt {entry['attempt']}, by {entry['worker']}")
         took = f"after {entry['ended'] - entry['started']} ms"
         error = entry.get("error")
+        if reasons := [failed["given_up"] for failed in entry.get("errors", ()) if "given_up" in failed]:
+            took += f": {'; '.join(dict.fromkeys(reasons))}"
         if entry.get("handlers") == 0:
             took += f": no handler wants {escape(record.type)}"
         yield _moment(entry["ended"] / 1000, entry["outcome"], took, _OUTCOME_STYLES[entry["outcome"]], error)

@@ -3,9 +3,7 @@
 import os
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from tempfile import TemporaryDirectory
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -15,10 +13,9 @@ from uvicorn.supervisors import Multiprocess
 
 from app.cli.notify import tell_ready
 from app.cli.sockets import sockets
-from app.config.settings import MULTIPROCESS_DIR
 from app.config.sources import load_settings, notes, override
 from app.inbox.inbox import connect
-from app.ops import logs
+from app.ops import logs, metrics
 from app.ops.health import refuse_to_start
 from app.receiver.http import WebhookProtocol
 
@@ -57,7 +54,7 @@ def serve(
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         callback_notify=tell_ready,
     )
-    with _shared_metrics(processes), suppress(KeyboardInterrupt):
+    with metrics.shared(processes), suppress(KeyboardInterrupt):
         if processes > 1:
             Multiprocess(config, listening).run()
             return
@@ -65,17 +62,6 @@ def serve(
         server.run(listening)
         if not server.started:
             sys.exit(STARTUP_FAILURE)
-
-
-@contextmanager
-def _shared_metrics(processes: int) -> Iterator[None]:
-    """Several processes add up their metrics in files."""
-    if processes == 1:
-        yield
-        return
-    with TemporaryDirectory(prefix="jobhook-metrics-") as folder:
-        os.environ[MULTIPROCESS_DIR] = folder
-        yield
 
 
 def work(

@@ -6,6 +6,8 @@ import re
 from app.config.settings import PREFIX, Settings
 
 ENV_FILE, SECRETS_DIR = PREFIX + "ENV_FILE", PREFIX + "SECRETS_DIR"
+DEV = PREFIX + "DEV"
+"""Set by `jobhook dev` for the processes that it starts: there, handlers meant for trying out are registered too."""
 OWN_PREFIXES = (PREFIX, "JOBSITEON_")
 """Whatever begins like this is meant for Jobhook."""
 REDIS_URL = "REDIS_URL"
@@ -34,7 +36,7 @@ def variable(field: str) -> str:
 
 FIELDS = {variable(field): field for field in Settings.model_fields}
 """The field of each variable."""
-_KNOWN = {*FIELDS, ENV_FILE, SECRETS_DIR}
+_KNOWN = {*FIELDS, ENV_FILE, SECRETS_DIR, DEV}
 
 
 def is_known(name: str) -> bool:

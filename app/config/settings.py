@@ -33,9 +33,6 @@ LONGEST_SECONDS = 3650 * 86400.0
 BODY_SECONDS = 3.0
 """Seconds a body may take to arrive; with the ack budget it stays under the hard limit."""
 
-MULTIPROCESS_DIR = "PROMETHEUS_MULTIPROC_DIR"
-"""The variable that prometheus-client reads when it is imported; `jobhook serve` sets it."""
-
 NOBODY = "none"
 """As the trusted proxies: an empty value would be the default."""
 
@@ -123,7 +120,14 @@ class Settings(BaseSettings):
     retention: Duration = Field(
         7 * 86400.0, ge=60, le=LONGEST_SECONDS, description="How long a finished event's record is kept."
     )
-    max_attempts: int = Field(12, ge=1, le=1000, description="Attempts before an event is dead.")
+    max_attempts: int = Field(12, ge=1, le=1000, description="Attempts of a handler before it gives an event up.")
+    retry_for: Duration = Field(
+        28 * 3600.0,
+        ge=1,
+        le=LONGEST_SECONDS,
+        description="How long an event is tried again, from its first attempt on, waits included. "
+        "Unless it is set: as long as `JOBHOOK_MAX_ATTEMPTS` take, if that is longer.",
+    )
     handler_timeout: Duration = Field(30.0, ge=1, le=86400, description="How long an event's handlers may run.")
     workers: int = Field(2, ge=1, le=256, description="Worker processes.")
     handlers: Annotated[tuple[str, ...], BeforeValidator(split)] = Field(

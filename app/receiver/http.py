@@ -86,9 +86,10 @@ class BoundedHeads(AnyForm):
             super().shutdown()
 
     def refuse(self, refusal: type[Refusal]) -> None:
-        """Answers only if that would not be taken for the answer to an earlier request."""
-        whole = self.cycle and not self.cycle.more_body and not self.cycle.response_complete
-        if whole or self.pipeline:
+        """Answers only if that would not be taken for the answer to an earlier request; else ends with that one."""
+        if self.cycle and not self.cycle.more_body and not self.cycle.response_complete:
+            self.cycle.keep_alive = False
+        elif self.pipeline:
             self.transport.close()
         else:
             super().refuse(refusal)

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from redis import Redis
 from redis._parsers.helpers import parse_info
+from redis.client import Pipeline
 from redis.exceptions import ResponseError
 from redis.utils import str_if_bytes
 
@@ -14,23 +14,20 @@ INFO: Command = ("INFO",)
 CONFIG: Command = ("CONFIG", "GET", "appendfsync", "maxmemory-policy")
 
 
-def read_server(redis: "Redis") -> Server:
-    """What is known of the server that a client reaches.
+def ask(pipeline: "Pipeline") -> None:
+    """Adds the two commands whose replies `server_from` takes."""
+    pipeline.info()
+    pipeline.config_get(*map(str, CONFIG[2:]))
+
+
+async def read_server(pipe: Pipe, *more: Command) -> tuple[Server, list[Any]]:
+    """What is known of the server at the other end of a pipe, and the replies to whatever `more` goes with it.
 
     Raises:
         RedisError: the server cannot be reached, or does not let us ask.
     """
-    with redis.pipeline(transaction=False) as pipeline:
-        pipeline.info()
-        pipeline.config_get(*map(str, CONFIG[2:]))
-        info, config = pipeline.execute(raise_on_error=False)
-    return server_from(info, config)
-
-
-async def read_server_async(pipe: Pipe, *more: Command) -> Server:
-    """The same of the server at the other end of a pipe. `more` goes with it, and nobody looks at the replies."""
-    info, config, *_ = await pipe.ask(INFO, CONFIG, *more)
-    return server_from(info, config)
+    info, config, *replies = await pipe.ask(INFO, CONFIG, *more)
+    return server_from(info, config), replies
 
 
 def server_from(info: Any, config: Any) -> Server:
@@ -42,10 +39,9 @@ def server_from(info: Any, config: Any) -> Server:
     for reply in (info, config):
         if isinstance(reply, Exception) and (reply is info or not isinstance(reply, ResponseError)):
             raise reply
-    return Server.from_info(
-        parse_info(info) if isinstance(info, bytes) else info,  # type: ignore[no-untyped-call]
-        {} if isinstance(config, ResponseError) else _pairs(config),
-    )
+    if isinstance(info, bytes):
+        info = parse_info(info)  # type: ignore[no-untyped-call]
+    return Server.from_info(info, {} if isinstance(config, ResponseError) else _pairs(config))
 
 
 def _pairs(config: Any) -> dict[str, str]:

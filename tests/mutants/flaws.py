@@ -11,6 +11,7 @@ SIGNATURE, CANONICAL, IDENTITY, SAID = (
 DIAGNOSE = "app/delivery/diagnosis/diagnose.py"
 LINES = "app/store/lines.py"
 FORMS, HTTP = "app/receiver/forms.py", "app/receiver/http.py"
+PROGRESS, SIGNATURES = "workers/progress.py", "workers/signature.py"
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,89 @@ FLAWS = (
         "class HandlerTimeout(Exception)",
         "processor",
         "end_to_end",
+    ),
+    flaw(
+        "P2",
+        "the attempts of one handler are those of all",
+        PROGRESS,
+        "verdict = judge(failure.error, tries.used, limits.max_attempts)",
+        "verdict = judge(failure.error, max(t.used for t in left.values()), limits.max_attempts)",
+        "retries",
+    ),
+    flaw(
+        "P2",
+        "whoever is due, all handlers run",
+        PROGRESS,
+        "for handler in self.wanted if self._is_due(handler.name)]",
+        "for handler in self.wanted if handler.name in self._waits]",
+        "retries",
+    ),
+    flaw(
+        "P2",
+        "a wait has no end",
+        PROGRESS,
+        "if delay is not None and now - self._since >= limits.retry_for:",
+        "if False:",
+        "retries",
+    ),
+    flaw("P2", "what is put back to work is as old as before", COMMON, "'since', 'crashes')", "'crashes')", "retries"),
+    flaw(
+        "P2",
+        "an exception group is one error",
+        "workers/retry.py",
+        "for leaf in leaves(error) if not",
+        "for leaf in [error] if not",
+        "retry",
+    ),
+    flaw(
+        "P2",
+        "an event supersedes what is later than it was received",
+        "app/inbox/record.py",
+        "min(self.occurred_at, self.received)",
+        "self.occurred_at",
+        "order",
+    ),
+    flaw(
+        "P2",
+        "what another handler has finished supersedes",
+        "app/inbox/inbox.py",
+        'pipeline.zscore(f"{PREFIX}handled:{resource}", handler)',
+        'pipeline.zscore(f"{PREFIX}handled:{resource}", '
+        '(self.redis.zrange(f"{PREFIX}handled:{resource}", -1, -1) or [handler])[0])',
+        "order",
+    ),
+    flaw(
+        "P2",
+        "an event whose handler has vanished is done",
+        PROGRESS,
+        "vanished = sorted(begun - self.finished - registry.names)",
+        "vanished = []",
+        "retries",
+    ),
+    flaw("P5", "steps of one name in a loop", "workers/event.py", "if step in self._names:", "if False:", "steps"),
+    flaw(
+        "P2",
+        "a generator is a handler that has run",
+        SIGNATURES,
+        "if inspect.isgeneratorfunction(",
+        "if False and (",
+        "registry",
+    ),
+    flaw(
+        "P2",
+        "what a handler returns instead of running it is not looked at",
+        "workers/processor.py",
+        "if result is not None and (what := not_run(result)):",
+        "if (what := '') and result:",
+        "processor",
+    ),
+    flaw(
+        "P2",
+        "what is left behind by an async handler is cut short",
+        "workers/coroutines.py",
+        "            in_time = await _wait_for_rest(this, deadline)",
+        "            pass",
+        "coroutines",
     ),
     Flaw(
         "identified before it is verified",
@@ -225,8 +309,8 @@ FLAWS = (
         "P3",
         "what is nowhere is said to everybody",
         ENDPOINT,
-        "            self._admit(scope, RequestHeaders(scope))\n        except Refusal as earlier:",
-        "            pass\n        except Refusal as earlier:",
+        "            self._admit(scope, RequestHeaders(scope))\n        except",
+        "            pass\n        except",
         "paths",
     ),
     flaw("P3", "who sends on after its answer is listened to", HTTP, "> MAX_DROPPED_BYTES", "> 10**12", "protocol"),
@@ -368,27 +452,28 @@ FLAWS = (
         "same",
         "upgrade",
     ),
-    flaw("P5", "a late end overwrites", WORK, "if record[1] ~= token then return 0 end", "", "inbox", "model"),
+    flaw("P5", "a late end overwrites", WORK, "if record[1] ~= ended.token then return 0 end", "", "inbox", "model"),
     flaw("P5", "a late step is recorded", STEP, "record[1] ~= ARGV[2] or ", "", "inbox", "model"),
     flaw(
         "P5",
         "a dead event forgets its steps",
         COMMON,
-        "if state == 'done' then\n    for",
-        "if true then\n    for",
+        "(state == 'done' and string.sub(field, 1, 5) == 'step:')",
+        "string.sub(field, 1, 5) == 'step:'",
         "inbox",
     ),
     flaw(
         "P5",
         "a finished step runs again",
         "workers/event.py",
-        "        if (step := self._step(name)) in self._finished:\n"
-        "            return self._finished[step]  # type: ignore[no-any-return]\n"
-        "        with running(Step(self.id, step)) as current:\n"
-        "            return self._finish(step, function(current.key))",
-        "        step = self._step(name)\n"
-        "        with running(Step(self.id, step)) as current:\n"
-        "            return self._finish(step, function(current.key))",
+        "            if step in self._finished:\n"
+        "                return self._finished[step]  # type: ignore[no-any-return]\n"
+        "            with running(Step(self.id, step)) as current:\n"
+        "                result = function(current.key)\n"
+        "            if inspect",
+        "            with running(Step(self.id, step)) as current:\n"
+        "                result = function(current.key)\n"
+        "            if inspect",
         "steps",
     ),
     flaw(
@@ -568,4 +653,37 @@ FLAWS = (
     flaw("P8", "HTTP/1.0 is told to go on", FORMS, 'if version == "1.0":', "if False:", "forms"),
     flaw("P8", "a trailing slash leads nowhere", ENDPOINT, '{PATH, PATH + "/"}', "{PATH}", "paths"),
     flaw("P8", "the client is cut off behind its answer", HTTP, "if not answered or", "if True or", "protocol"),
+    flaw(
+        "P9",
+        "ready although a delivery on trial was refused",
+        "app/ops/trial.py",
+        "if isinstance(recorded, Exception):",
+        "if False:",
+        "readiness",
+    ),
+    flaw(
+        "P9",
+        "ready without having tried",
+        "app/ops/health.py",
+        "    if problem := try_one(settings, redis, plan(wanted, server, seconds), seconds, seen.slow_because):\n"
+        "        return problem\n",
+        "",
+        "readiness",
+    ),
+    flaw(
+        "P9",
+        "whoever reads the logs can stop the process",
+        "app/ops/streams.py",
+        "                self._queue.put(taken)\n",
+        "                os.write(self._target, taken)\n",
+        "streams",
+    ),
+    flaw(
+        "P9",
+        "a receiver process outlives its parent",
+        "app/ops/parent.py",
+        "    os.kill(os.getpid(), signal.SIGTERM)\n    time.sleep(LONGEST_STOP_SECONDS)\n    os._exit(1)\n",
+        "",
+        "processes",
+    ),
 )

@@ -13,6 +13,7 @@ from app.config.table import settings_table
 from app.delivery.samples import sample
 from app.inbox.inbox import Inbox
 from app.inbox.record import STATES
+from app.ops.problems import as_markdown as problems_table
 from app.simulator import Api, serve
 from tests.support.deliveries import accept_all, received
 from tests.support.inbox import take
@@ -31,6 +32,13 @@ def test_the_table_of_settings_is_the_one_of_the_code() -> None:
     begin, end = "<!-- settings: `jobhook settings --markdown` -->\n", "<!-- end of settings -->"
     page = TEXTS["deploy/SETTINGS.md"]
     assert page.partition(begin)[2].partition(end)[0].strip() == settings_table().strip()
+
+
+def test_every_finding_is_on_the_page_with_its_remedy() -> None:
+    """P9. To renew it: put in what `jobhook doctor --markdown` prints."""
+    begin, end = "<!-- findings: `jobhook doctor --markdown` -->\n", "<!-- end of findings -->"
+    page = TEXTS["deploy/TROUBLESHOOTING.md"]
+    assert page.partition(begin)[2].partition(end)[0].strip() == problems_table().strip()
 
 
 @pytest.mark.parametrize("document", TEXTS)
@@ -74,7 +82,7 @@ def test_the_readme_is_read_to_its_end() -> None:
 
 def test_every_promise_has_a_test_that_cites_it() -> None:
     tests = "".join(file.read_text() for file in Path(ROOT, "tests").glob("*/test_*.py"))
-    for number in range(1, 9):
+    for number in range(1, 10):
         assert re.search(rf"\bP{number}\b", tests), f"P{number}"
 
 

@@ -13,15 +13,16 @@ from app.inbox.inbox import connect
 from app.store.connections import pool_of_pipes
 from app.store.durability import Server
 from app.store.pipe import Pipe
-from app.store.server import read_server, read_server_async
+from app.store.server import ask, read_server, server_from
 from tests.support.stack import make_settings
 
 Read = Callable[[Settings], Server]
 
 
 def by_client(settings: Settings) -> Server:
-    with connect(settings) as redis:
-        return read_server(redis)
+    with connect(settings) as redis, redis.pipeline(transaction=False) as pipeline:
+        ask(pipeline)
+        return server_from(*pipeline.execute(raise_on_error=False))
 
 
 def by_pipe(settings: Settings) -> Server:
@@ -29,7 +30,7 @@ def by_pipe(settings: Settings) -> Server:
         pipe = Pipe(pool_of_pipes(settings.redis_url, connect_timeout=settings.ack_budget))
         await pipe.connect()
         try:
-            return await read_server_async(pipe)
+            return (await read_server(pipe))[0]
         finally:
             pipe.close()
 

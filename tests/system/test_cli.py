@@ -25,12 +25,26 @@ from app.config.table import settings_table
 from app.errors import EventNotFound
 from app.inbox.inbox import Inbox
 from app.inbox.record import Delivery, Ended, Outcome, Record
+from app.receiver.endpoint import PATH
 from app.receiver.intake import Intake
 from tests.support.deliveries import received
 from tests.support.stack import HANDLERS, KEY, ROOT, MakeStack, Stack
 
 Run = Callable[..., Result]
-COMMANDS = ("serve", "work", "dev", "send", "events", "event", "replay", "diagnose", "explain", "doctor", "settings")
+COMMANDS = (
+    "serve",
+    "work",
+    "dev",
+    "send",
+    "events",
+    "event",
+    "replay",
+    "diagnose",
+    "explain",
+    "doctor",
+    "settings",
+    "openapi",
+)
 
 
 def invoke(*arguments: str) -> Result:
@@ -466,6 +480,45 @@ def test_doctor_fails_when_redis_is_down(run: Run, monkeypatch: pytest.MonkeyPat
     )
 
 
+@pytest.mark.parametrize(
+    ("variables", "finding"),
+    [
+        ({"JOBHOOK_FORWARD_URLS": "*=https://erp.example/hooks"}, "JOBHOOK_FORWARD_SECRET: is not set, but"),
+        ({"JOBHOOK_FORWARD_URLS": "*=ftp://erp.example"}, "JOBHOOK_FORWARD_URLS: pair 1: the URL must begin with"),
+        ({"JOBHOOK_HANDLERS": "no_such_module"}, "JOBHOOK_HANDLERS: no_such_module cannot be imported"),
+        ({"JOBHOOK_HANDLERS": "handlers_that_exit"}, "JOBHOOK_HANDLERS: handlers_that_exit cannot be imported"),
+        ({"JOBHOOK_HANDLERS": "handlers_that_die"}, "importing them ends the process (exit code 7)"),
+    ],
+    ids=["no secret", "no URL", "no module", "exits", "dies"],
+)
+def test_doctor_finds_what_work_would_refuse(
+    variables: dict[str, str], finding: str, redis: "Redis", server: EmbeddedServer, tmp_path: Path
+) -> None:
+    """P9."""
+    (tmp_path / "handlers_that_exit.py").write_text("import sys\nprint('noise')\nsys.exit()\n")
+    (tmp_path / "handlers_that_die.py").write_text("import os\nprint('noise', flush=True)\nos._exit(7)\n")
+    more = variables | {"PYTHONPATH": str(tmp_path)}
+    ended = python_m_app(server.url, "doctor", "--json", **more)
+    assert ended.returncode == 1
+    (failure,) = [found for found in json.loads(ended.stdout) if found["level"] == "fail"]
+    assert failure["check"] == "handlers"
+    assert failure["finding"].startswith(finding)
+    if "dies" not in finding and "process" not in finding:
+        refused = python_m_app(server.url, "work", **more)
+        assert refused.returncode == 2
+        assert finding in refused.stderr
+
+
+def test_doctor_says_how_long_it_waits_for_handlers(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "handlers_that_hang.py").write_text("import time\ntime.sleep(600)\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("JOBHOOK_HANDLERS", "handlers_that_hang")
+    monkeypatch.setattr("app.cli.doctor.IMPORT_SECONDS", 1.0)
+    result = run("doctor", "--json")
+    assert result.exit_code == 1
+    assert "not imported within 1 s" in {finding["finding"] for finding in json.loads(result.stdout)}
+
+
 def test_doctor_names_every_setting_that_is_missing_or_wrong(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("JOBSITEON_API_KEY")
     monkeypatch.setenv("JOBHOOK_PORT", "many")
@@ -566,6 +619,43 @@ def test_exit_codes_and_one_clear_line(
     assert ended.returncode == code
     assert ended.stdout == ""
     assert len(ended.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("options", [["--body"], ["--body", "--json"]])
+def test_where_ascii_only_can_be_shown_the_rest_is_escaped(
+    options: list[str], redis: "Redis", server: EmbeddedServer, settings: Settings
+) -> None:
+    id = record(settings, street="Straße \U0001f600")
+    shown = python_m_app(server.url, "event", id, *options, PYTHONIOENCODING="ascii")
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert shown.stdout.isascii()
+    if "--json" in options:
+        assert "Straße \U0001f600" in json.loads(shown.stdout)["body"]
+    else:
+        assert r"Stra\xdfe \U0001f600" in shown.stdout
+
+
+@pytest.mark.parametrize("command", ["events", "doctor", "settings", "--help"])
+def test_every_command_can_speak_ascii(command: str, redis: "Redis", server: EmbeddedServer) -> None:
+    shown = python_m_app(server.url, command, PYTHONIOENCODING="ascii")
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert shown.stdout.isascii()
+
+
+@pytest.mark.parametrize("arguments", [["settings"], ["doctor", "--json"], ["--help"], ["--version"]])
+def test_where_nothing_can_be_written_one_line_says_so(arguments: list[str], redis: "Redis") -> None:
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(
+            [sys.executable, "-m", "app", *arguments],
+            cwd=ROOT,
+            env=os.environ | environment("redis://127.0.0.1:1/0"),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+    assert (ended.returncode, ended.stderr) == (1, "The output cannot be written: No space left on device.\n")
 
 
 def test_the_workers_alone_tell_what_rq_cannot_use() -> None:
@@ -701,6 +791,27 @@ def test_work_runs_as_many_workers_as_it_is_told(server: EmbeddedServer, make_st
     stack.wait_for(id, "done")
     assert stack.effects(id) == ["ok 1"]
     assert b"workers" in Path(f"/proc/{process.pid}/cmdline").read_bytes()  # the same process: signals reach it
-    assert stack.log_lines("supervisor started")[0]["workers"] == 1
+    assert stack.log_lines("supervisor started", at_least=1)[0]["workers"] == 1
     process.terminate()
     assert process.wait(30) == 0
+
+
+# --- openapi
+
+
+def test_openapi_prints_the_document_of_what_is_configured(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JOBHOOK_SIGNATURE_HEADER", "X-Acme-Signature")
+    result = run("openapi")
+    document = json.loads(result.stdout)
+    assert document["info"]["version"] == __version__
+    (parameter,) = document["paths"][PATH]["post"]["parameters"]
+    assert parameter["name"] == "X-Acme-Signature"
+    assert result.stderr == ""
+
+
+def test_openapi_needs_nothing_configured_but_says_so() -> None:
+    """P10."""
+    result = invoke("openapi")
+    assert result.exit_code == 0
+    assert set(json.loads(result.stdout)["paths"]) == {PATH, "/healthz", "/readyz", "/metrics"}
+    assert "default settings, because:\nJOBSITEON_API_KEY" in result.stderr

@@ -140,7 +140,10 @@ def test_a_receiver_with_these_settings_accepts_the_next_one(
     assert status(next_one, next_one) == 200
     assert status(next_one, next_one + b" ") == 401
     assert status(next_one, next_one, age=1000) == 401
-    assert [line["why"] for line in stack.log_lines("refused")] == ["no key fits", "timestamp out of tolerance"]
+    assert [line["why"] for line in stack.log_lines("refused", at_least=2)] == [
+        "no key fits",
+        "timestamp out of tolerance",
+    ]
     sent = stack.start("send", "app", "send", "--url", stack.url, "--json")
     assert sent.wait(30) == 0
     assert stack.inbox.stats().states["queued"] == 2
@@ -161,5 +164,5 @@ def test_the_log_says_why_and_the_answer_does_not(server: EmbeddedServer, make_s
     answers = [httpx.post(stack.url, content=BODY, headers=headers) for headers in sent]
     assert {(answer.status_code, answer.content) for answer in answers} == {(401, answers[0].content)}
     faults = ["no header", "two headers", "looks like SHA-1", "malformed header", "no key fits"]
-    assert [line["why"] for line in stack.log_lines("refused")] == faults
+    assert [line["why"] for line in stack.log_lines("refused", at_least=len(faults))] == faults
     assert "canary" not in stack.logs()

@@ -3,7 +3,6 @@
 import json
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpx
@@ -21,6 +20,7 @@ from workers.jobsiteon.errors import (
     Unauthorized,
     Unreachable,
 )
+from workers.retry_after import seconds_asked
 
 LONGEST_RETRY_AFTER_SECONDS = 3600.0
 """More than this is not believed: the documented limit is one of a minute."""
@@ -76,15 +76,8 @@ def interpret(call: Call, status: int, headers: httpx.Headers, body: bytes) -> A
 
 def retry_after(headers: httpx.Headers) -> float | None:
     """Seconds to wait by the header `Retry-After`, a number or a date; None if there is none that is valid."""
-    value = headers.get("retry-after", "").strip()
-    if value.isascii() and value.isdigit():
-        return min(float(value[:9]), LONGEST_RETRY_AFTER_SECONDS)
-    try:
-        at = parsedate_to_datetime(value)
-        seconds = (at.replace(tzinfo=at.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
-    except (ValueError, OverflowError):
-        return None
-    return min(max(seconds, 0.0), LONGEST_RETRY_AFTER_SECONDS)
+    seconds = seconds_asked(headers.get("retry-after", ""), datetime.now(UTC))
+    return None if seconds is None else min(seconds, LONGEST_RETRY_AFTER_SECONDS)
 
 
 def _error(call: Call, status: int, headers: httpx.Headers) -> ApiError:

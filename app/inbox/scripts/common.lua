@@ -1,6 +1,8 @@
 -- What all scripts share: the keys, and the moves of an event between its states.
 --
 --   jobhook:event:<id>   hash    one event: body, said, meta, state, token, attempt, attempt:<n>, step:<name>, …
+--                                once it has failed: tries:<handler> (what each has used up, when it is due),
+--                                since (start of its first attempt), crashes (processes it has taken along)
 --   jobhook:said:<id>    string  digest of what the event says; outlives the event so that redeliveries are known
 --   jobhook:seen:<id>    string  digest of the body: the marker of releases that went by the bytes. Of them there
 --                                may be old events and, during an upgrade, receivers (see accept.lua)
@@ -10,16 +12,19 @@
 --   jobhook:retrying     zset    by time due
 --   jobhook:done         zset    by time ended
 --   jobhook:dead         zset    by time ended
---   jobhook:latest:<res> string  when the newest event done of a resource occurred
+--   jobhook:handled:<res> zset   per handler: when the newest event of a resource that it has handled occurred
+--   jobhook:handlers     string  the names of the handlers that the workers started last know, as JSON
 --   jobhook:turn:<res>   string  the event whose turn it is, where a resource's events run one at a time
 --   jobhook:line:<res>   zset    the events that wait for their turn, by time received
 --   jobhook:job          hash    an RQ job as it is in line: all are the same but for their key
 --   jobhook:counts       hash    counters since ever
 --   jobhook:swept        string  time of the last sweep
+--   jobhook:supervisors  zset    supervisors by time of their last beat; gone when none beats any more
+--   jobhook:probe:…              keys of a delivery on trial (probe.lua); deleted at once
 --
 -- All times are the server's, in milliseconds, so the clocks of receivers and workers do not matter.
 
-local P, RQ, QUEUE = 'jobhook:', '$RQ_PREFIX', '$QUEUE'
+local P, RQ, QUEUE = '$PREFIX', '$RQ_PREFIX', '$QUEUE'
 local LIST = RQ .. ':queue:' .. QUEUE
 
 local time = redis.call('TIME')
@@ -60,14 +65,15 @@ local function expire_markers(id, seconds)
   redis.call('EXPIRE', P .. 'seen:' .. id, seconds)
 end
 
--- A final event (or one that waits for its retry) back to work, with all its attempts before it.
+-- A final event (or one that waits for its retry) back to work, with all its time and attempts before it.
 local function revive(id, state, window)
   local key = event_key(id)
-  if state == 'done' then
-    for _, field in ipairs(redis.call('HKEYS', key)) do
-      if string.sub(field, 1, 5) == 'step:' then redis.call('HDEL', key, field) end
+  for _, field in ipairs(redis.call('HKEYS', key)) do
+    if string.sub(field, 1, 6) == 'tries:' or (state == 'done' and string.sub(field, 1, 5) == 'step:') then
+      redis.call('HDEL', key, field)
     end
   end
+  redis.call('HDEL', key, 'since', 'crashes')
   redis.call('HSET', key, 'attempt', 0)
   redis.call('PERSIST', key)
   expire_markers(id, window)
@@ -127,23 +133,25 @@ local function lease(id, worker, length)
   return redis.call('HGETALL', key)
 end
 
--- The end of an attempt whose process is gone. The first time it runs again at once; then a second
--- later each time, so that an event which kills its worker does not keep doing so without pause.
+-- The end of an attempt whose process is gone. Which handler was running is not known, so crashes are counted
+-- for the event, apart from what its handlers have tried; as many are allowed as a handler has attempts.
+-- After the first crash the event runs again at once; then a second later each time, so that an event which
+-- kills its worker does not keep doing so without pause.
 local function crash(id, message, max_attempts, retention)
   local key = event_key(id)
   local record = redis.call('HMGET', key, 'token', 'attempt', 'started', 'worker', 'turn')
-  local attempt = tonumber(record[2])
   redis.call('ZREM', P .. 'running', id)
   if not record[1] then return redis.call('ZREM', P .. 'open', id) end  -- its record was deleted by hand
   redis.call('HSET', key, 'attempt:' .. record[1], cjson.encode({
-    attempt = attempt, started = tonumber(record[3]), ended = NOW, worker = record[4],
+    attempt = tonumber(record[2]), started = tonumber(record[3]), ended = NOW, worker = record[4],
     outcome = 'crashed', error = { type = 'WorkerDied', message = message } }))
   count('attempts:crashed')
   pass_turn(id, record[5])
-  if attempt >= max_attempts then
+  local crashes = redis.call('HINCRBY', key, 'crashes', 1)
+  if crashes >= max_attempts then
     close(id, 'dead', retention)
     count('events:dead')
   else
-    retry(id, (attempt - 1) * 1000)
+    retry(id, (crashes - 1) * 1000)
   end
 end
