@@ -199,7 +199,7 @@ def test_a_long_list_costs_redis_a_few_commands_a_page(jobsiteon: World, redis: 
     assert (_commands(redis) - before) / pages < 30
     before = _commands(redis)
     client.invalidate("contact", "con_1001")
-    assert _commands(redis) - before < 5
+    assert _commands(redis) - before < 10  # the INCR, and what it takes to count it
 
 
 def test_an_answer_under_way_when_a_webhook_comes_is_not_fresh_afterwards(client: Client, jobsiteon: World) -> None:
