@@ -5,6 +5,7 @@
     ├── BadSignature         no key known here has made the signature
     ├── EventNotFound        no record of that event (never received, or past its retention)
     ├── DamagedRecord        what is stored of an event cannot be read
+    ├── RejectedNotFound     no rejected delivery of that id is kept
     └── Refusal              an HTTP answer other than 200 (app/receiver/refusals.py)
         ├── Malformed          400  not a request of HTTP/1.1
         ├── Unauthentic        401  missing, malformed, repeated, wrong or late signature
@@ -69,6 +70,10 @@ class EventNotFound(JobhookError):
 
 class DamagedRecord(JobhookError):
     """What is stored of an event is no record: a field is missing, or is not what it has to be."""
+
+
+class RejectedNotFound(JobhookError):
+    """No rejected delivery of that id is kept."""
 
 
 def describe(error: BaseException) -> dict[str, str]:

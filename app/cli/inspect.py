@@ -163,6 +163,9 @@ def _moments(record: Record, due: float | None) -> Iterator[tuple[float, list[st
     """What happened, in this order; each in lines."""
     origin = f"{len(record.body)} bytes from {record.meta.get('client')}"
     yield _moment(record.received, "received", f"{origin}, signed with the {record.meta.get('key')} key")
+    if admitted := record.meta.get("admitted"):
+        why = f"by {plain(admitted['by'])}, verified again; refused at {admitted['refused_at']} for its signature"
+        yield _moment(record.received, "admitted", why)
     yield _moment(record.received, "queued", "in the same step")
     for entry in record.attempts:
         yield _moment(entry["started"] / 1000, "handled", f"attempt {entry['attempt']}, by {entry['worker']}")
