@@ -21,6 +21,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 from redis.exceptions import RedisError
 
+from app.config.names import METRICS_FOLDER
 from app.errors import describe
 from app.inbox.record import Stats
 from app.ops import streams
@@ -36,10 +37,8 @@ _COUNTERS = (
 )
 
 
-SHARED_FOLDER = "_JOBHOOK_METRICS_FOLDER"
-"""The variable in which `jobhook serve` tells its receiver processes where they add up their metrics."""
 _CLIENTS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
-"""The same of prometheus-client. Where somebody else has set it, other processes may be counting there."""
+"""What prometheus-client goes by. Where somebody else has set it, other processes may be counting there."""
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -47,7 +46,7 @@ log = structlog.stdlib.get_logger(__name__)
 @contextmanager
 def shared(processes: int) -> Iterator[None]:
     """Has the receiver processes started in it add up their metrics, in files of a folder of their own."""
-    os.environ.pop(SHARED_FOLDER, None)
+    os.environ.pop(METRICS_FOLDER, None)
     if processes == 1:
         yield
         return
@@ -55,7 +54,7 @@ def shared(processes: int) -> Iterator[None]:
         lock = os.open(folder, os.O_RDONLY)
         try:
             fcntl.flock(lock, fcntl.LOCK_SH)  # systemd-tmpfiles leaves alone what is locked
-            os.environ[SHARED_FOLDER] = folder
+            os.environ[METRICS_FOLDER] = folder
             yield
         finally:
             os.close(lock)
@@ -64,10 +63,17 @@ def shared(processes: int) -> Iterator[None]:
 class Metrics:
     """The counters of this process, and a scrape of them together with what Redis knows.
 
-    `reasons` are those for which a request may be refused.
+    `reasons` are those for which a request may be refused, `causes` those for which a signature may not verify, and
+    `not_kept` those for which a rejected delivery may not be kept.
     """
 
-    def __init__(self, stats: Callable[[], Stats], reasons: Iterable[str]) -> None:
+    def __init__(
+        self,
+        stats: Callable[[], Stats],
+        reasons: Iterable[str],
+        causes: Iterable[str] = (),
+        not_kept: Iterable[str] = (),
+    ) -> None:
         self._folder = _use_shared_folder()
         self._registry = CollectorRegistry()
         self._latency = Histogram(
@@ -78,6 +84,17 @@ class Metrics:
         )
         refused = Counter("jobhook_refused", "Requests refused, by reason.", ["reason"], registry=self._registry)
         self._refused = {reason: refused.labels(reason) for reason in reasons}
+        unauthentic = Counter(
+            "jobhook_unauthentic", "Signatures that did not verify, by cause.", ["cause"], registry=self._registry
+        )
+        self._unauthentic = {cause: unauthentic.labels(cause) for cause in causes}
+        lost = Counter(
+            "jobhook_rejected_not_kept",
+            "Deliveries with a bad signature that were not kept, by reason.",
+            ["reason"],
+            registry=self._registry,
+        )
+        self._not_kept = {reason: lost.labels(reason) for reason in not_kept}
         dropped = Counter("jobhook_log_lines_dropped", "Log lines that could not be written.", registry=self._registry)
         streams.count_dropped_by(dropped.inc)
         self._inbox = _InboxCollector(stats)
@@ -86,6 +103,14 @@ class Metrics:
     def refused(self, reason: str) -> None:
         """Counts a refusal by its reason."""
         self._refused[reason].inc()
+
+    def unauthentic(self, cause: str) -> None:
+        """Counts a signature that did not verify, by its cause."""
+        self._unauthentic[cause].inc()
+
+    def not_kept(self, reason: str) -> None:
+        """Counts a rejected delivery that is not kept, by the reason."""
+        self._not_kept[reason].inc()
 
     def scrape(self) -> bytes:
         """The metrics in Prometheus' text format."""
@@ -109,7 +134,7 @@ class Metrics:
 
 def _use_shared_folder() -> Path | None:
     """Decides for prometheus-client, which would have gone by its own variable, between memory and shared files."""
-    folder = os.environ.get(SHARED_FOLDER)
+    folder = os.environ.get(METRICS_FOLDER)
     if folder is None or not Path(folder).is_dir():
         client_values.ValueClass = client_values.MutexValue
         return None
