@@ -1,25 +1,37 @@
 """The application: what is assembled from which parts. Nothing happens at import."""
 
 import gc
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
-from fastapi import FastAPI, Response
+import structlog
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app import __version__
 from app.config.settings import Settings
 from app.config.sources import load_settings
-from app.inbox.inbox import Inbox, connect
+from app.delivery.scheme import Scheme
+from app.errors import describe
+from app.inbox.inbox import Inbox
 from app.ops import logs
-from app.ops.health import check, refuse_to_start
+from app.ops.health import COMMAND_SECONDS, Health, refuse_to_start
 from app.ops.metrics import CONTENT_TYPE, Metrics
-from app.receiver.endpoint import PATH, Receiver
+from app.ops.parent import end_with_parent
+from app.ops.problems import Check
+from app.receiver.endpoint import PATHS, Receiver
 from app.receiver.intake import Intake
 from app.receiver.openapi import describe_webhook
-from app.receiver.refusals import REFUSALS
+from app.receiver.refusals import REFUSALS, ReadOnly, Refusal, Unexpected
+from app.receiver.rejections import DROPPED, FAULTS, Rejections
+from app.store.connections import connect
+
+Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
+
+log = structlog.stdlib.get_logger(__name__)
 
 
 class _Application(FastAPI):
@@ -32,10 +44,17 @@ class _Application(FastAPI):
     webhook: ASGIApp
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] == PATH:
+        if scope["type"] != "http":
+            await super().__call__(scope, receive, send)
+        elif scope["path"] in PATHS:
             await self.webhook(scope, receive, send)
         else:
-            await super().__call__(scope, receive, send)
+            if scope["method"] == "HEAD":  # the server, which has the original scope, leaves out the body
+                scope = {**scope, "method": "GET"}
+            try:
+                await super().__call__(scope, receive, send)
+            except Exception as error:  # noqa: BLE001 - it has been answered; its text may hold anything (P7)
+                log.critical("unexpected error", **describe(error))
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -46,53 +65,89 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     """
     settings = settings or load_settings()
     logs.configure(settings)
-    redis = connect(settings)
+    redis = connect(settings.redis_url, timeout=COMMAND_SECONDS)
     refuse_to_start(settings, redis)
     inbox = Inbox(redis, settings)
+    health = Health(settings)
     intake = Intake(settings)
-    metrics = Metrics(inbox.stats, [refusal.slug for refusal in REFUSALS])
+    metrics = Metrics(inbox.stats, [refusal.slug for refusal in REFUSALS], FAULTS, DROPPED)
+    rejections = Rejections(settings, metrics.not_kept)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         gc.collect()
         gc.freeze()  # what is loaded by now stays: no use in looking through it again and again
+        end_with_parent()
+        await intake.start()
         yield
         await intake.close()
+        await rejections.close()
+        health.close()
         redis.close()
 
-    endpoint = Receiver(settings, intake, metrics)
+    endpoint = Receiver(settings, intake, metrics, rejections)
+    app = _assemble(settings.signature_scheme, health.check, metrics.scrape, lifespan)
+    app.webhook = endpoint
+    app.router.routes += [Route(path, endpoint) for path in PATHS]  # for an application that mounts this one
+    app.router.default = endpoint.nowhere
+    return app
+
+
+def openapi(scheme: Scheme) -> dict[str, Any]:
+    """The OpenAPI document of a receiver of deliveries that are signed by `scheme`. Needs no Redis."""
+    return _assemble(scheme, list, bytes).openapi()
+
+
+def _assemble(
+    scheme: Scheme,
+    findings: Callable[[], list[Check]],
+    scrape: Callable[[], bytes],
+    lifespan: Lifespan | None = None,
+) -> _Application:
+    """Everything but the webhook endpoint itself."""
     app = _Application(
         title="Jobhook",
         version=__version__,
         summary="Receives JobsiteOn's webhooks and records them durably.",
         lifespan=lifespan,
         telemetry={"tracing": False},
+        openapi_url=None,  # `jobhook openapi` prints it
+        redirect_slashes=False,  # a redirect would lose a delivery, and lead wherever the Host header says
+        exception_handlers={405: _problem(ReadOnly), Exception: _problem(Unexpected)},
     )
-    app.router.routes.append(Route(PATH, endpoint))
-    app.webhook = endpoint
+    describe_webhook(app, scheme)
 
-    describe_webhook(app)
+    @app.get("/", include_in_schema=False)
+    def about() -> Response:
+        return PlainTextResponse("Jobhook receives JobsiteOn's webhooks.\n")
 
     @app.get("/healthz", summary="The process answers")
-    def healthz() -> dict[str, str]:
+    async def healthz() -> dict[str, str]:  # needs no thread: those may all be waiting for Redis
         return {"status": "ok"}
 
     @app.get("/readyz", summary="Deliveries can be recorded", responses={503: {"description": "They cannot."}})
     def readyz(response: Response) -> dict[str, Any]:
-        findings = check(settings, redis)
-        ready = all(finding.level != "fail" for finding in findings)
+        found = findings()
+        ready = all(finding.level != "fail" for finding in found)
         response.status_code = 200 if ready else 503
         return {
             "status": "ready" if ready else "not ready",
-            "problems": [
-                {"check": f.name, "level": f.level, "finding": f.finding, "remedy": f.remedy}
-                for f in findings
-                if f.level != "ok"
-            ],
+            "problems": [finding.as_dict() for finding in found if finding.level != "ok"],
         }
 
     @app.get("/metrics", summary="Metrics in Prometheus' text format", response_class=Response)
-    def scrape() -> Response:
-        return Response(metrics.scrape(), media_type=CONTENT_TYPE)
+    def metrics() -> Response:
+        return Response(scrape(), media_type=CONTENT_TYPE)
 
     return app
+
+
+def _problem(refusal: type[Refusal]) -> Callable[[Request, Any], Coroutine[Any, Any, Response]]:
+    """Answers an exception with a refusal."""
+
+    async def respond(_request: Request, _error: Exception) -> Response:
+        response = Response(status_code=refusal.status)
+        response.raw_headers, response.body = refusal.response()
+        return response
+
+    return respond

@@ -111,7 +111,7 @@ def stack(server: EmbeddedServer, make_stack: MakeStack) -> Stack:
 
 def _immortal(client: "Redis") -> list[bytes]:
     """Markers, and records of finished events, that have no time to live."""
-    keys = list(client.scan_iter("jobhook:seen:*"))
+    keys = [key for marker in ("said", "seen") for key in client.scan_iter(f"jobhook:{marker}:*")]
     for state in ("done", "dead"):
         ids: Any = client.zrange(f"jobhook:{state}", 0, -1)
         keys += [b"jobhook:event:" + id for id in ids]

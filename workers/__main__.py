@@ -1,4 +1,4 @@
-"""`python -m workers`: a supervisor and its workers.
+"""`python -m workers`: a supervisor and its workers. With `--check`, only whether they could start.
 
 `jobhook work` starts this file by its path, and with it the Jobhook that it is part of: by their names, `app` and
 `workers` may be found in a folder of the user's, who may have packages of these names.
@@ -6,7 +6,10 @@
 
 import importlib
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
+
+EXIT_CONFIG = 2
 
 
 def _pin() -> None:
@@ -22,15 +25,39 @@ def _pin() -> None:
 if not __package__:  # started by its path; so it is when multiprocessing starts a process for a handler
     _pin()
 
+from app.config.sources import load_settings  # noqa: E402 - only now is it certain whose `app` that is
+from app.errors import ConfigError  # noqa: E402
+
+
+def check() -> None:
+    """Loads settings and handlers as a start would.
+
+    Raises:
+        ConfigError: something would stop it.
+    """
+    settings = load_settings()
+    with redirect_stdout(sys.stderr):  # what a handler prints when it is imported is no finding
+        from workers.loading import load  # noqa: PLC0415 - as below
+
+        load(settings)
+
+
+def run() -> None:
+    """Runs a supervisor until it is stopped.
+
+    Raises:
+        ConfigError: it cannot be started.
+    """
+    load_settings()  # before RQ is imported: what it cannot use it says with a traceback
+    from workers.supervisor import main  # noqa: PLC0415
+
+    main()
+
+
 if __name__ == "__main__":
-    from app.config.sources import load_settings
-    from app.errors import ConfigError
-
+    only_checks = "--check" in sys.argv[1:]
     try:
-        load_settings()  # before RQ is imported: what it cannot use it says with a traceback
-        from workers.supervisor import main
-
-        main()
+        check() if only_checks else run()
     except ConfigError as error:
-        sys.stderr.write(f"{error}\n")
-        sys.exit(2)
+        print(error, file=sys.stdout if only_checks else sys.stderr)
+        sys.exit(EXIT_CONFIG)

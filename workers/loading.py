@@ -10,6 +10,7 @@ import pkgutil
 from app.config.settings import Settings
 from app.errors import ConfigError
 from workers.registry import Registry, registry
+from workers.resources import refuse_unknown_needs
 
 
 def load(settings: Settings) -> Registry:
@@ -17,17 +18,19 @@ def load(settings: Settings) -> Registry:
     and returns the registry they filled.
 
     Raises:
-        ConfigError: a module cannot be imported, or a destination cannot be used.
+        ConfigError: a module cannot be imported, a handler asks for what nobody can give it, or a destination
+            cannot be used.
     """
     for name in settings.handlers:
         try:
             module = importlib.import_module(name)
             for info in pkgutil.walk_packages(getattr(module, "__path__", []), f"{name}."):
                 importlib.import_module(info.name)
-        except (Exception, SystemExit) as error:
+        except (Exception, SystemExit) as error:  # a script has no end of its own here
             raise ConfigError(f"JOBHOOK_HANDLERS: {name} cannot be imported: {error!r}") from error
     if settings.forward_urls:
         from workers import forward  # noqa: PLC0415 - httpx and its TLS context: only those who forward pay for them
 
         forward.register(registry, settings)
+    refuse_unknown_needs(registry.handlers)
     return registry

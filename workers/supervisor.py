@@ -26,6 +26,7 @@ from redis.exceptions import TimeoutError as RedisTimeout
 from app.config.settings import Settings
 from app.config.sources import load_settings, notes
 from app.errors import ConfigError, describe
+from app.inbox.heartbeat import Heartbeat
 from app.inbox.inbox import LEASE_MARGIN_SECONDS, Inbox, connect
 from app.ops import logs, systemd
 from app.ops.health import refuse_to_start
@@ -34,6 +35,7 @@ from app.store import connections
 from workers import presence
 from workers import worker as working
 from workers.child import Child, Forked, fork
+from workers.known import announce
 from workers.loading import load
 from workers.presence import Presence
 from workers.processor import Processor
@@ -59,6 +61,7 @@ class Supervisor:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._inbox = Inbox(connections.connect(settings.redis_url, timeout=ANSWER_SECONDS, retries=0), settings)
+        self._heartbeat = Heartbeat(self._inbox)
         self._children: list[Child] = []
         self._ended: dict[str, tuple[str, bool]] = {}
         """Workers that are to be released: why, and whether that uses up an attempt of the event."""
@@ -92,6 +95,7 @@ class Supervisor:
             systemd.notify("READY=1")
             while self._tick():
                 self._wait()
+            self._heartbeat.leave()
             log.info("supervisor stopped")
         except Forked:
             self._leave_to_parent()
@@ -261,13 +265,14 @@ class Supervisor:
                 log.error("event set aside: its record is gone or cannot be read", id=id)
             for key in swept.misfits:
                 log.error("key of a wrong type renamed, and its content put together again", key=key)
+        self._heartbeat.beat()
         if monotonic() >= self._tidy_at:
             self._tidy_at = monotonic() + TIDY_SECONDS
             presence.entry("supervisor", self._inbox.redis).clean_registries()  # type: ignore[no-untyped-call]
 
 
 def _check(settings: Settings, status: Status) -> None:
-    load(settings)
+    announce(connect(settings), load(settings))
     status.is_ready = True
     status.kill_at = monotonic() + LEAVE_SECONDS  # threads begun by what it has imported may take their time
 

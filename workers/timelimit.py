@@ -1,6 +1,9 @@
 """A limit on the time that handlers may take: a signal, which strikes wherever they are."""
 
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from time import monotonic
 from types import FrameType, TracebackType
 from typing import Self
 
@@ -36,3 +39,22 @@ class time_limit:  # noqa: N801 - used like a function
         over = interrupted is not None and interrupted.f_code is time_limit.__exit__.__code__
         if self._armed and not over:
             raise HandlerTimeout(f"The handlers took longer than {self._seconds:g} s.")
+
+
+@contextmanager
+def postponed(seconds: float) -> Iterator[float | None]:
+    """Puts the strike off by so many seconds, for who ends what runs inside by himself when the time is up.
+
+    Yields the seconds left until then; None if there is no limit.
+    """
+    left, _ = signal.getitimer(signal.ITIMER_REAL)
+    if not left:
+        yield None
+        return
+    begun = monotonic()
+    signal.setitimer(signal.ITIMER_REAL, left + seconds, INSIST_SECONDS)
+    try:
+        yield left
+    finally:
+        # Not at once, so that it does not strike while the handler's end is being noted.
+        signal.setitimer(signal.ITIMER_REAL, max(left - (monotonic() - begun), INSIST_SECONDS), INSIST_SECONDS)

@@ -1,5 +1,6 @@
 """The command `jobhook`."""
 
+import errno
 import os
 import sys
 from contextlib import suppress
@@ -9,15 +10,17 @@ import typer
 from redis.exceptions import RedisError
 
 from app import __version__
-from app.cli import doctor, inspect, run, send
+from app.cli import diagnose, doctor, document, explain, inspect, rejected, run, send
 from app.cli.alive import alive
 from app.cli.dev import dev, local_env_file
-from app.cli.output import fail, program
+from app.cli.output import accept_any_encoding, fail, program
 from app.config.names import ENV_FILE
 from app.config.sources import configured_names, override
 from app.errors import ConfigError, JobhookError
 
 EXIT_FAILURE, EXIT_CONFIG = 1, 2
+_UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
+"""What a full or broken disk says. (That a reader has gone is typer's to handle.)"""
 
 app = typer.Typer(
     name="jobhook",
@@ -33,8 +36,12 @@ app.command()(send.send)
 app.command()(inspect.events)
 app.command()(inspect.event)
 app.command()(inspect.replay)
+app.command()(explain.explain)
+app.command("diagnose")(diagnose.diagnose_)
+app.command()(rejected.rejected)
 app.command()(doctor.doctor)
 app.command()(doctor.settings)
+app.command()(document.openapi)
 
 
 @app.callback(invoke_without_command=True)
@@ -46,6 +53,7 @@ def _version(version: bool = typer.Option(False, "--version", help="Show the ver
 
 def main() -> None:
     """Runs the command line. Exit codes: 1 it failed, 2 it was called or configured wrongly."""
+    accept_any_encoding()
     _find_local_instance()
     try:
         app()
@@ -55,6 +63,10 @@ def main() -> None:
         fail(str(error), EXIT_FAILURE)
     except RedisError as error:
         fail(f"Redis cannot be used ({type(error).__name__}). See: {program()} doctor", EXIT_FAILURE)
+    except OSError as error:
+        if error.errno not in _UNWRITABLE:
+            raise
+        fail(f"The output cannot be written: {error.strerror}.", EXIT_FAILURE)
 
 
 def _find_local_instance() -> None:

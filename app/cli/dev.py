@@ -19,9 +19,10 @@ import typer
 from app.cli.embedded import DURABLE, HOST, EmbeddedServer, free_port
 from app.cli.inspect import life
 from app.cli.output import console, program
-from app.cli.run import refuse_used_port
 from app.cli.send import deliver, local_url, summary
+from app.cli.sockets import bind, close
 from app.config.files import env_line
+from app.config.names import DEV
 from app.config.settings import Settings
 from app.config.sources import configured_names, configured_values, load_settings, override
 from app.delivery.samples import sample
@@ -54,7 +55,7 @@ def dev(
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # stopped either way, in good order
     with _folder(data) as lock:
         host, port = _configure(data, port)
-        refuse_used_port(host, port)
+        close(bind(host, port))  # tells in one line that the port is taken, before anything is started
         with _redis(data, lock), _Processes() as processes, _simulated_api(processes), _remembered(data):
             processes.start()
             settings = load_settings()
@@ -92,6 +93,7 @@ def _folder(data: Path) -> Iterator[int]:
 
 def _configure(data: Path, port: int | None) -> tuple[str, int]:
     """What is not configured gets a local value: a key, plain HTTP. Returns where to listen."""
+    override(DEV, "true")
     names = configured_names()
     if "JOBSITEON_API_KEY" not in names:
         override("JOBSITEON_API_KEY", _local_key(data / "api-key"))

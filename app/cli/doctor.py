@@ -1,5 +1,6 @@
 """`jobhook doctor` and `jobhook settings`: is everything as it should be?"""
 
+import subprocess
 from typing import Annotated
 
 import typer
@@ -7,19 +8,36 @@ from rich.markup import escape
 from rich.table import Table
 
 from app.cli.output import LEVEL_STYLES, print_json, print_table
+from app.cli.run import workers_command
 from app.config.settings import Settings
 from app.config.sources import load_settings, notes
 from app.config.table import settings_rows, settings_table
 from app.errors import ConfigError
 from app.inbox.inbox import connect
-from app.ops.health import Check, check
+from app.ops import handlers
+from app.ops.health import Health
+from app.ops.problems import IGNORED_SETTING, OLD_KEYS, PLAIN_HTTP, WRONG_HANDLERS, WRONG_SETTING, Check, as_markdown
+
+IMPORT_SECONDS = 30.0
+"""How long importing the handlers may take."""
+PATIENCE_SECONDS = 10.0
+"""How long the checks of Redis may take: each of their round trips may have far to go, and none is ready yet."""
+_COMPLETE = Check("settings", "ok", "complete")
 
 
-def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Check settings, Redis, clock and workers; exit with 1 if something fails."""
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Check nothing; print all there is to find, with remedies.")
+    ] = False,
+) -> None:
+    """Check settings, handlers, Redis, clock and workers; exit with 1 if something fails."""
+    if markdown:
+        typer.echo(as_markdown())
+        return
     findings = list(_findings())
     if as_json:
-        print_json([{"check": f.name, "level": f.level, "finding": f.finding, "remedy": f.remedy} for f in findings])
+        print_json([finding.as_dict() for finding in findings])
     else:
         table = Table(box=None, pad_edge=False, show_header=False)
         for finding in findings:
@@ -50,23 +68,34 @@ def settings(
 def _findings() -> list[Check]:
     try:
         current = load_settings()
-        redis = connect(current)
+        health = Health(current, PATIENCE_SECONDS)
     except ConfigError as error:
-        return [
-            Check("settings", "fail", line, "set it in the environment or in .env") for line in str(error).split("\n")
-        ]
-    return [Check("settings", "ok", "complete"), *_settings(current), *check(current, redis)]
+        return [WRONG_SETTING.found(finding=line) for line in str(error).split("\n")]
+    redis = connect(current)
+    try:
+        return [*_handlers(), *_settings(current), *health.check(), *handlers.check(redis)]
+    finally:
+        health.close()
+        redis.close()
+
+
+def _handlers() -> list[Check]:
+    """What `jobhook work` would refuse at its start: found out by a process of its own, as handlers run there."""
+    try:
+        ended = subprocess.run(workers_command("--check"), capture_output=True, timeout=IMPORT_SECONDS, check=False)  # noqa: S603 - our own
+    except subprocess.TimeoutExpired:
+        return [_COMPLETE, WRONG_HANDLERS.found(finding=f"not imported within {IMPORT_SECONDS:g} s")]
+    if ended.returncode == 0:
+        return [Check("settings", "ok", "complete, handlers included")]
+    refused = ended.stdout.decode("utf-8", "replace").strip().splitlines()
+    died = f"importing them ends the process (exit code {ended.returncode})"
+    return [_COMPLETE, *(WRONG_HANDLERS.found(finding=line) for line in refused or [died])]
 
 
 def _settings(current: Settings) -> list[Check]:
-    findings = [Check("settings", "warn", note) for note in notes()]
+    findings = [IGNORED_SETTING.found(note=note) for note in notes()]
     if not current.require_https:
-        remedy = "unset JOBHOOK_REQUIRE_HTTPS: payloads are to be encrypted in transit"
-        findings.append(Check("https", "warn", "plain HTTP is accepted", remedy))
-    if current.previous_api_keys:
-        number = len(current.previous_api_keys)
-        remedy = "when the rotation is done, empty JOBSITEON_PREVIOUS_API_KEYS"
-        findings.append(
-            Check("keys", "warn", f"{number} previous key{'s' if number > 1 else ''} still accepted", remedy)
-        )
+        findings.append(PLAIN_HTTP.found())
+    if number := len(current.previous_api_keys):
+        findings.append(OLD_KEYS.found(keys="1 previous key" if number == 1 else f"{number} previous keys"))
     return findings

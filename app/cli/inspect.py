@@ -94,16 +94,15 @@ def event(
     record = inbox.get(inbox.find(id))
     due = _due(inbox, record)
     if as_json:
-        shown = {"body": record.body.decode("utf-8", "replace")} if body else {}
-        print_json(_details(record) | {"next_attempt": iso(due)} | shown)
+        print_json(_details(record) | {"next_attempt": iso(due)} | (_bodies(record) if body else {}))
         return
     for line in life(record, due):
         console.print(line)
     if record.state == "dead":
         console.print(f"  [dim]Put it back to work: {program()} replay {record.id[:SHORT_ID_LENGTH]}[/]")
-    if body:
-        console.print("\n[bold]body[/]")
-        console.print(plain(record.body.decode("utf-8", "replace")))
+    for name, text in _bodies(record).items() if body else ():
+        console.print(f"\n[bold]{name.replace('_', ' ')}[/]")
+        console.print("It is too long to be kept." if text is None else plain(text))
 
 
 def replay(
@@ -139,7 +138,8 @@ def life(record: Record, due: float | None = None) -> Iterator[str]:
     """The history of an event, a line each, with rich's markup."""
     yield f"[bold]{record.id}[/]  {escape(record.type)}  {_state(record)}"
     if record.conflict_of:
-        yield f"  [yellow]conflict[/]: the same event id as {record.conflict_of}, other bytes"
+        which = f"the same event id as {record.conflict_of}, other bytes, and they say something else"
+        yield f"  [yellow]conflict[/]: {which}"
     if event_id := record.meta.get("event_id"):
         yield f"  event id {plain(event_id)}"
     if resource := record.meta.get("resource"):
@@ -147,22 +147,32 @@ def life(record: Record, due: float | None = None) -> Iterator[str]:
     moments = list(_moments(record, due))
     if record.redelivered_last:
         times = "once" if record.redelivered == 1 else f"{record.redelivered} times; this was the last"
+        if record.rewritten:
+            times += f"; {record.rewritten} with other bytes, the last of them {record.rewritten_size} bytes long"
         insort(moments, _moment(record.redelivered_last, "redelivered", times), key=itemgetter(0))
     for _, lines in moments:
         yield from lines
     for name, _ in record.steps:
         yield f"  finished: {plain(name)}"
+    for name, tries in record.unfinished.items():
+        until = "given up" if tries.due is None else f"waits until {precise(tries.due)}"
+        yield f"  {until}: handler {plain(name)}, attempts used: {tries.used}: {plain(tries.why)}"
 
 
 def _moments(record: Record, due: float | None) -> Iterator[tuple[float, list[str]]]:
     """What happened, in this order; each in lines."""
     origin = f"{len(record.body)} bytes from {record.meta.get('client')}"
     yield _moment(record.received, "received", f"{origin}, signed with the {record.meta.get('key')} key")
+    if admitted := record.meta.get("admitted"):
+        why = f"by {plain(admitted['by'])}, verified again; refused at {admitted['refused_at']} for its signature"
+        yield _moment(record.received, "admitted", why)
     yield _moment(record.received, "queued", "in the same step")
     for entry in record.attempts:
         yield _moment(entry["started"] / 1000, "handled", f"attempt {entry['attempt']}, by {entry['worker']}")
         took = f"after {entry['ended'] - entry['started']} ms"
         error = entry.get("error")
+        if reasons := [failed["given_up"] for failed in entry.get("errors", ()) if "given_up" in failed]:
+            took += f": {'; '.join(dict.fromkeys(reasons))}"
         if entry.get("handlers") == 0:
             took += f": no handler wants {escape(record.type)}"
         yield _moment(entry["ended"] / 1000, entry["outcome"], took, _OUTCOME_STYLES[entry["outcome"]], error)
@@ -241,9 +251,20 @@ def _details(record: Record) -> dict[str, Any]:
     return _summary(record) | {
         "meta": record.meta,
         "redelivered_last": iso(record.redelivered_last),
+        "rewritten": record.rewritten,
+        "rewritten_bytes": record.rewritten_size,
         "steps": dict(record.steps),
         "history": [entry | {name: iso(entry[name] / 1000) for name in times} for entry in record.attempts],
     }
+
+
+def _bodies(record: Record) -> dict[str, str | None]:
+    """The body; and if a redelivery had another one, the last of these, or None if that was not kept."""
+    bodies: dict[str, str | None] = {"body": record.body.decode("utf-8", "replace")}
+    if record.rewritten:
+        other = record.rewritten_body
+        bodies["body_of_a_redelivery"] = None if other is None else other.decode("utf-8", "replace")
+    return bodies
 
 
 def _is_replayed(state: str | None) -> bool:

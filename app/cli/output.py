@@ -1,12 +1,15 @@
 """How the commands speak: tables and colours on a terminal, JSON for scripts, errors on stderr."""
 
+import json
 import shutil
 import sys
 from datetime import UTC, datetime
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, NoReturn
 
 import orjson
+import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -23,6 +26,13 @@ _UNBOUNDED = 1000
 """Columns of what is not a terminal: there a row is a line, so that grep and awk work."""
 
 
+def accept_any_encoding() -> None:
+    """What the terminal or the pipe cannot show is shown escaped, and is no reason to fail."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def fail(message: str, code: int) -> NoReturn:
     """Ends the command with a message for a person."""
     errors.print(message, style="red", markup=False)
@@ -30,8 +40,13 @@ def fail(message: str, code: int) -> NoReturn:
 
 
 def print_json(value: Any) -> None:
-    """One JSON document on standard output."""
-    sys.stdout.write(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode() + "\n")
+    """One JSON document on standard output; in ASCII where that takes nothing else."""
+    text = orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        text = json.dumps(orjson.loads(text), indent=2)
+    typer.echo(text)
 
 
 def print_table(table: Table) -> None:

@@ -2,23 +2,22 @@
 
 import os
 import signal
-import socket
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
 import uvicorn
+from uvicorn.config import STARTUP_FAILURE
+from uvicorn.supervisors import Multiprocess
 
 import app
-from app.config.settings import MULTIPROCESS_DIR
+from app.cli.notify import tell_ready
+from app.cli.sockets import sockets
 from app.config.sources import load_settings, notes, override
-from app.errors import ConfigError
 from app.inbox.inbox import connect
-from app.ops import logs
+from app.ops import logs, metrics
 from app.ops.health import refuse_to_start
 from app.receiver.http import WebhookProtocol
 
@@ -39,38 +38,32 @@ def serve(
     redis = connect(settings)
     refuse_to_start(settings, redis)
     redis.close()
-    host, port = host or settings.host, settings.port if port is None else port
-    refuse_used_port(host, port)
+    listening = sockets(host or settings.host, settings.port if port is None else port)
     # uvicorn ends itself with the signal it was stopped by; a service manager wants to see a 0.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     processes = processes or settings.processes
-    with _shared_metrics(processes):
-        uvicorn.run(
-            "app.main:create_app",
-            factory=True,
-            http=WebhookProtocol,
-            host=host,
-            port=port,
-            workers=processes,
-            log_config=None,
-            access_log=False,  # there is a line of ours for each delivery
-            proxy_headers=False,  # app/receiver/guards.py decides whom to believe
-            server_header=False,
-            ws="none",
-            timeout_keep_alive=KEEP_ALIVE_SECONDS,
-            timeout_graceful_shutdown=SHUTDOWN_SECONDS,
-        )
-
-
-@contextmanager
-def _shared_metrics(processes: int) -> Iterator[None]:
-    """Several processes add up their metrics in files."""
-    if processes == 1:
-        yield
-        return
-    with TemporaryDirectory(prefix="jobhook-metrics-") as folder:
-        os.environ[MULTIPROCESS_DIR] = folder
-        yield
+    config = uvicorn.Config(
+        "app.main:create_app",
+        factory=True,
+        http=WebhookProtocol,
+        workers=processes,
+        log_config=None,
+        access_log=False,  # there is a line of ours for each delivery
+        proxy_headers=False,  # app/receiver/guards.py decides whom to believe
+        server_header=False,
+        ws="none",
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+        callback_notify=tell_ready,
+    )
+    with metrics.shared(processes), suppress(KeyboardInterrupt):
+        if processes > 1:
+            Multiprocess(config, listening).run()
+            return
+        server = uvicorn.Server(config)
+        server.run(listening)
+        if not server.started:
+            sys.exit(STARTUP_FAILURE)
 
 
 def work(
@@ -80,21 +73,9 @@ def work(
     if workers is not None:
         override("JOBHOOK_WORKERS", str(workers))
     load_settings()  # before RQ is imported: what it cannot use it says with a traceback
-    # By its path, and without the current folder in front: that may have a `workers` of its own.
-    workers_of_ours = Path(app.__file__).parents[1] / "workers" / "__main__.py"
-    os.execv(sys.executable, [sys.executable, "-P", str(workers_of_ours)])  # noqa: S606 - our own module
+    os.execv(sys.executable, workers_command())  # noqa: S606 - our own module
 
 
-def refuse_used_port(host: str, port: int) -> None:
-    """Tells in one line that a port cannot be had, before anything else is started.
-
-    Raises:
-        ConfigError: it cannot.
-    """
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            reason = error.strerror or "cannot be used"
-            raise ConfigError(f"JOBHOOK_PORT: cannot listen on {host}:{port}: {reason}. Try --port.") from None
+def workers_command(*options: str) -> list[str]:
+    """What starts our workers, by their path: the current folder may have a `workers` of its own."""
+    return [sys.executable, "-P", str(Path(app.__file__).parents[1] / "workers" / "__main__.py"), *options]

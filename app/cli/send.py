@@ -1,6 +1,7 @@
 """`jobhook send`: delivers an event as JobsiteOn would."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 from typing import Annotated
@@ -12,11 +13,12 @@ from app.cli.output import SHORT_ID_LENGTH, console, fail, plain, print_json, pr
 from app.config.settings import Settings
 from app.config.sources import load_settings
 from app.delivery.samples import DEFAULT_TYPE, sample
-from app.delivery.signature import HEADER, sign
+from app.delivery.signature import Signer
 from app.receiver.endpoint import PATH
 
 SENDER_TIMEOUT_SECONDS = 5.0
 """How long JobsiteOn waits for its 200."""
+_WRONG_KEY = b"not the key of anybody"
 _SHOWN_LENGTH = 200
 """Characters shown of an answer that is not Jobhook's."""
 
@@ -50,14 +52,19 @@ def deliver(
     url: str, body: bytes, settings: Settings, *, repeat: int = 1, bad_signature: bool = False
 ) -> Iterator[tuple[httpx.Response, float]]:
     """The answer to each delivery, and the milliseconds it took."""
-    key = b"not the key of anybody" if bad_signature else settings.signing_keys[0]
-    signature = sign(key, body, settings.signature_algorithm, settings.signature_encoding)
-    headers = {HEADER.decode(): signature, "content-type": "application/json", "user-agent": "jobhook-send"}
+    scheme = settings.signature_scheme
+    signer = Signer(settings.signing_keys[0], scheme)
+    if bad_signature:
+        signer = Signer(_WRONG_KEY, replace(scheme, key_form="text"))
+    headers = {"content-type": "application/json", "user-agent": "jobhook-send"}
     with httpx.Client(headers=headers, timeout=SENDER_TIMEOUT_SECONDS) as client:
         for _ in range(repeat):
             begun = perf_counter()
             try:
-                answer = client.post(url, content=body)
+                request = client.build_request("POST", url, content=body)
+                path, _, query = request.url.raw_path.partition(b"?")
+                request.headers.update(signer.headers(body, request.method, path, query))
+                answer = client.send(request)
             except (httpx.HTTPError, httpx.InvalidURL) as error:
                 fail(f"{url} does not answer ({type(error).__name__}). Is `jobhook serve` or `jobhook dev` running?", 1)
             yield answer, round((perf_counter() - begun) * 1000, 1)
@@ -76,7 +83,8 @@ def summary(answer: httpx.Response, ms: float) -> str:
 
 def local_url(settings: Settings) -> str:
     """Where the receiver with these settings is reached from this machine."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104 - "everywhere"
+    host = settings.host.strip("[]")
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - "everywhere"
     return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
 
 

@@ -18,7 +18,9 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from app.config.networks import Network, read_networks, split
 from app.config.pasted import unusable_key, unusable_text, wrongly_pasted
-from app.delivery.signature import Algorithm, Encoding
+from app.delivery.envelope import Paths, check_path
+from app.delivery.scheme import TOLERANCE_SECONDS, Algorithm, Encoding, KeyForm, Scheme
+from app.delivery.signature import Verifier
 from app.store.connections import check_url
 from app.store.durability import Durability
 from app.units import parse_duration, parse_size
@@ -31,16 +33,18 @@ LONGEST_SECONDS = 3650 * 86400.0
 BODY_SECONDS = 3.0
 """Seconds a body may take to arrive; with the ack budget it stays under the hard limit."""
 
-MULTIPROCESS_DIR = "PROMETHEUS_MULTIPROC_DIR"
-"""The variable that prometheus-client reads when it is imported; `jobhook serve` sets it."""
-
 NOBODY = "none"
 """As the trusted proxies: an empty value would be the default."""
 
 _KEYS = {"api_key", "previous_api_keys", "api_token", "forward_secret"}
 """Fields whose texts have checks of their own, after they have been split."""
 _API_URL = re.compile(r"https?://(?:[\w.-]+|\[[0-9a-f:.]+\])(?::\d{1,5})?(?:/[\w.~-]+)*/?", re.ASCII)
+_PUBLIC_URL = re.compile(r"https?://[!-~]+", re.ASCII)
 _LOOPBACK_URL = re.compile(r"http://(?:127(?:\.\d{1,3}){3}|localhost|\[::1\])(?=[:/]|$)")
+
+
+def _encoded(key: SecretStr) -> bytes:
+    return key.get_secret_value().encode("utf-8", "surrogateescape")
 
 
 DURATION, SIZE = BeforeValidator(parse_duration), BeforeValidator(parse_size)
@@ -102,10 +106,38 @@ class Settings(BaseSettings):
     dedupe_window: Duration = Field(
         30 * 86400.0, ge=60, le=LONGEST_SECONDS, description="How long a redelivery is recognised."
     )
+    same_id: Literal["compare", "duplicate"] = Field(
+        "compare",
+        description="What a known event id means: `compare` type and business object (others are a conflict), "
+        "or `duplicate` whatever else is said.",
+    )
+    event_id_path: str | None = Field(
+        None, description="Where payloads keep the event's id, such as `meta.event_id`; tried before the usual places."
+    )
+    type_path: str | None = Field(None, description="The same for the event's type.")
+    time_path: str | None = Field(None, description="The same for when it occurred.")
+    resource_path: str | None = Field(None, description="The same for the id of what it is about.")
     retention: Duration = Field(
         7 * 86400.0, ge=60, le=LONGEST_SECONDS, description="How long a finished event's record is kept."
     )
-    max_attempts: int = Field(12, ge=1, le=1000, description="Attempts before an event is dead.")
+    rejected_bytes: Size = Field(
+        32 * 1024**2,
+        ge=0,
+        le=1024**3,
+        description="What deliveries with a bad signature may take in Redis, all together, for `jobhook rejected`: the "
+        "oldest go first. `0` keeps none.",
+    )
+    rejected_for: Duration = Field(
+        72 * 3600.0, ge=60, le=LONGEST_SECONDS, description="How long each of them is kept at most."
+    )
+    max_attempts: int = Field(12, ge=1, le=1000, description="Attempts of a handler before it gives an event up.")
+    retry_for: Duration = Field(
+        28 * 3600.0,
+        ge=1,
+        le=LONGEST_SECONDS,
+        description="How long an event is tried again, from its first attempt on, waits included. "
+        "Unless it is set: as long as `JOBHOOK_MAX_ATTEMPTS` take, if that is longer.",
+    )
     handler_timeout: Duration = Field(30.0, ge=1, le=86400, description="How long an event's handlers may run.")
     workers: int = Field(2, ge=1, le=256, description="Worker processes.")
     worker_max_events: int = Field(0, ge=0, description="Events after which a worker is replaced; 0: never.")
@@ -123,8 +155,41 @@ class Settings(BaseSettings):
     forward_secret: Annotated[tuple[SecretStr, ...], BeforeValidator(split)] = Field(
         (), description="`whsec_…`, signs what is forwarded. While rotating, several: each signs."
     )
-    signature_algorithm: Algorithm = Field("sha256", description="The hash of the HMAC (assumed: not documented).")
-    signature_encoding: Encoding = Field("auto", description="`auto` accepts both `hex` and `base64`.")
+    signature_header: str = Field("X-Signature", description="The header that holds the signature.")
+    signature_algorithm: Algorithm = Field(
+        "sha256", description="The hash of the HMAC (assumed: not documented): `sha256`, `sha384`, `sha512` or `sha1`."
+    )
+    signature_encoding: Encoding = Field(
+        "auto", description="`auto` accepts both `hex` and `base64`; or `base64-of-hex`: the digits themselves encoded."
+    )
+    signature_form: str = Field(
+        "auto",
+        description="How the header is written, such as `t={timestamp},v1={signature}`. `auto`: the signature alone, "
+        "or after `sha256=`, `hmac-sha256=`, `v1=` or `v1,`.",
+    )
+    signature_content: str = Field(
+        "{body}",
+        description="What is signed: `{body}`, `{timestamp}`, `{id}`, `{url}`, `{method}`, `{path}` (with the query) "
+        "and text between them; `\\n` is a new line.",
+    )
+    signature_timestamp_header: str | None = Field(None, description="The header of the signed `{timestamp}`.")
+    signature_id_header: str | None = Field(None, description="The header of the signed `{id}`.")
+    signature_key_form: KeyForm = Field(
+        "text",
+        description="How the key becomes bytes: `text` as it is; decoded from `hex` or `base64` (after `whsec_` too); "
+        "hashed with `sha1`, `sha256` or `sha512`, or the hash's digits: `sha256-hex` and so on.",
+    )
+    signature_tolerance: Duration = Field(
+        TOLERANCE_SECONDS,
+        ge=1,
+        le=LONGEST_SECONDS,
+        description="By how much a signed timestamp may differ from the clock. A retry that keeps its first timestamp "
+        "is refused when it comes later.",
+    )
+    public_url: str | None = Field(
+        None,
+        description="The URL that is registered with JobsiteOn, for a signature over `{url}`: exactly as it is there.",
+    )
     host: Annotated[str, StringConstraints(strip_whitespace=True)] = Field(
         "127.0.0.1", description="The address to listen on."
     )
@@ -154,8 +219,22 @@ class Settings(BaseSettings):
     @property
     def signing_keys(self) -> tuple[bytes, ...]:
         """The current key, then the previous ones."""
-        return tuple(
-            key.get_secret_value().encode("utf-8", "surrogateescape") for key in (self.api_key, *self.previous_api_keys)
+        return tuple(map(_encoded, (self.api_key, *self.previous_api_keys)))
+
+    @property
+    def signature_scheme(self) -> Scheme:
+        """How deliveries are signed."""
+        return Scheme(
+            header=self.signature_header,
+            algorithm=self.signature_algorithm,
+            encoding=self.signature_encoding,
+            form=self.signature_form,
+            content=self.signature_content,
+            timestamp_header=self.signature_timestamp_header or "",
+            id_header=self.signature_id_header or "",
+            key_form=self.signature_key_form,
+            url=self.public_url or "",
+            tolerance=self.signature_tolerance,
         )
 
     @classmethod
@@ -170,6 +249,11 @@ class Settings(BaseSettings):
         cannot read.
         """
         return (init_settings,)
+
+    @property
+    def envelope_paths(self) -> Paths:
+        """Where payloads keep things, as far as it is set."""
+        return Paths(self.event_id_path, self.type_path, self.time_path, self.resource_path)
 
     @field_validator("api_key", "previous_api_keys", "api_token")
     @classmethod
@@ -199,6 +283,13 @@ class Settings(BaseSettings):
             raise ValueError(problem)
         return value
 
+    @field_validator("event_id_path", "type_path", "time_path", "resource_path")
+    @classmethod
+    def _dotted_path(cls, value: str | None) -> str | None:
+        if value is not None:
+            check_path(value)
+        return value
+
     @field_validator("redis_url")
     @classmethod
     def _redis_url(cls, value: str) -> str:
@@ -211,6 +302,31 @@ class Settings(BaseSettings):
         if not _API_URL.fullmatch(value):
             raise ValueError("write a URL such as https://api.jobsiteon.com/v1, without a query or a password")
         return value.rstrip("/")
+
+    @field_validator("public_url")
+    @classmethod
+    def _public_url(cls, value: str | None) -> str | None:
+        if value is not None and not _PUBLIC_URL.fullmatch(value):
+            raise ValueError("write the whole URL, such as https://hooks.example.com/webhooks/jobsiteon")
+        return value
+
+    @model_validator(mode="after")
+    def _verifiable(self) -> Self:
+        """Whether the settings of the signature, taken together, are a scheme that can be verified."""
+        scheme = self.signature_scheme
+        named = {"JOBSITEON_API_KEY": (self.api_key,), "JOBSITEON_PREVIOUS_API_KEYS": self.previous_api_keys}
+        for name, keys in named.items():
+            for key in keys:
+                try:
+                    scheme.key_bytes(_encoded(key))
+                except ValueError as error:
+                    raise ValueError(f"{name}: {error}") from None
+        Verifier(self.signing_keys, scheme)
+        if "signature_tolerance" in self.model_fields_set and not scheme.signs_time:
+            raise ValueError(
+                "JOBHOOK_SIGNATURE_TOLERANCE: is not used, because JOBHOOK_SIGNATURE_CONTENT does not name {timestamp}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

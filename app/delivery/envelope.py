@@ -1,24 +1,19 @@
-"""From the bytes of a delivery to what is known of the event in it: pure, and it never fails (P8).
+"""From the JSON value of a delivery to what is known of the event in it: pure, and it never fails (P8).
 
 What a JobsiteOn payload looks like is not documented, so the paths below are those of 41 surveyed
-envelopes of other providers, in the order in which they are tried. Whatever cannot be read is left
-out; the raw body is always kept.
+envelopes of other providers, in the order in which they are tried. A path that is configured comes first.
+Whatever cannot be read is left out; the raw body is always kept.
 """
 
-import hashlib
-import json
 import re
-from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator
 from functools import lru_cache
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
-import orjson
+from app.delivery.moment import read_moment
+from app.delivery.payload import data_of, parse
 
 UNKNOWN_TYPE = "unknown"
-ID_LENGTH = 32
-"""Hex digits of an event's id: 128 bits."""
-DIGEST_BYTES = 16
 ENTITIES = ("contact", "property", "job", "invoice", "payment", "pricebook", "quote")
 
 Path = tuple[str, ...]
@@ -30,21 +25,33 @@ def _paths(*dotted: str) -> tuple[Path, ...]:
 
 
 _EVENT_ID_PATHS = _paths("event_id", "event.id", "eventId", "event.eventId")
-_TYPE_PATHS = _paths("type", "event", "event_type", "event.type", "event.name", "eventType", "trigger", "action")
+_FORMER_TYPE_PATHS = _paths("type", "event", "event_type", "event.type", "event.name", "eventType", "trigger", "action")
+"""Those that the first releases knew."""
+_ADDED_TYPE_PATHS = _paths("topic", "event_name")
+_TYPE_PATHS = _FORMER_TYPE_PATHS + _ADDED_TYPE_PATHS
+_KIND: Path = ("object",)
+"""What a resource is (`"object":"page"`), for want of a type. It does not make a bare `id` the event's."""
 _OCCURRED_PATHS = _paths(
     *("occurred_at", "event.timestamp", "event_timestamp", "eventTime"),
     *("timestamp", "created_at", "created", "createdAt"),
 )
 _RESOURCE_PATHS = _paths("data.object.id", "data.id", "payload.id", "resource_id")
-_NESTED = ("data", "payload", "content", "object")
+_BARE_ID: Path = ("id",)
+
+TYPE_NAMES = frozenset(path[0] for path in (*_TYPE_PATHS, _KIND))
+_ADDED_TYPE_NAMES = frozenset(path[0] for path in _ADDED_TYPE_PATHS)
 
 _TYPE = re.compile(r"[\w.:/ -]{1,100}", re.ASCII)
 """What passes for a type: it ends up in logs and tables, so a sentence or a control character does not."""
 
 _RESOURCE = re.compile(r"[\x21-\x7e]{1,200}")
 _TYPES_REMEMBERED = 256
-_MILLISECONDS_FROM = 1e11
-"""Unix times from here on are milliseconds: as seconds this would be the year 5138."""
+
+_INDEX_DIGITS = 6
+_DOTTED = re.compile(r"[^\s.]+(?:\.[^\s.]+)*")
+_LONGEST_PATH = 200
+
+Part = Literal["event_id", "type", "occurred_at", "resource"]
 
 
 class Envelope(NamedTuple):
@@ -59,51 +66,106 @@ class Envelope(NamedTuple):
     """The id of the contact, job, invoice, … that the event is about."""
 
 
-class Identity(NamedTuple):
-    """The names of a delivery; every part comes from signed bytes."""
+class Paths(NamedTuple):
+    """Where a sender keeps things, if it is known: dotted names, a number for an item of a list (from 0)."""
 
-    id: str
-    """32 hex digits: the event's id, the same for every redelivery."""
-    digest: bytes
-    """The first half of the SHA-256 of the body: what tells other bytes under the same id."""
+    event_id: str | None = None
+    type: str | None = None
+    occurred_at: str | None = None
+    resource: str | None = None
 
 
-def parse(body: bytes) -> Any:
-    """The JSON value of a body, or None if there is none that can be read.
+class Try(NamedTuple):
+    """One place that was looked at for one part of the envelope."""
 
-    What orjson refuses by the letter of RFC 8259 (NaN, a BOM) gets a second chance with the standard
-    library. With duplicate keys, both keep the last. Integers over 64 bits are read as floats.
-    """
-    try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError:
-        try:
-            return json.loads(body)
-        except (ValueError, RecursionError):
+    part: Part
+    path: str
+    outcome: Literal["read", "absent", "passed over"]
+    """`passed over`: something is there, but it does not pass for what was looked for."""
+
+
+def check_path(dotted: str) -> None:
+    """Raises ValueError unless the text is a path such as `meta.event.id`."""
+    if len(dotted) > _LONGEST_PATH or not _DOTTED.fullmatch(dotted):
+        raise ValueError("write names separated by dots, such as meta.event_id")
+
+
+class Reader:
+    """Reads envelopes, with the paths that are configured."""
+
+    def __init__(self, configured: Paths = Paths()) -> None:  # noqa: B008 - immutable
+        def own(dotted: str | None) -> tuple[Path, ...]:
+            return _paths(dotted) if dotted else ()
+
+        self._configured = any(configured)
+        self._event_id_paths = own(configured.event_id) + _EVENT_ID_PATHS
+        self._type_paths = own(configured.type) + _TYPE_PATHS
+        self._occurred_paths = own(configured.occurred_at) + _OCCURRED_PATHS
+        self._own_resource_paths = own(configured.resource)
+
+    def read(self, payload: Any) -> Envelope:
+        """What can be read of a payload; an empty `Envelope` if nothing can."""
+        fields = self._fields(payload)
+        if fields is None:
+            return Envelope()
+        named = _first(fields, self._type_paths, _type)
+        type_ = named or _type(fields.get("object")) or UNKNOWN_TYPE
+        event_id = _first(fields, self._event_id_paths, _identifier) or _bare_event_id(fields, named)
+        resource = _first(fields, self._resource_paths(type_), _resource)
+        if resource is None and (bare_id := _identifier(fields.get("id"))) != event_id:
+            resource = _resource(bare_id)
+        return Envelope(event_id, type_, _first(fields, self._occurred_paths, read_moment), resource)
+
+    def former_event_id(self, payload: Any, envelope: Envelope) -> str | None:
+        """The event id that the first releases would have read: under it the event may have been recorded."""
+        if not isinstance(payload, dict):
             return None
+        if not self._configured and _ADDED_TYPE_NAMES.isdisjoint(payload):
+            return envelope.event_id
+        named = _first(payload, _FORMER_TYPE_PATHS, _type)
+        return _first(payload, _EVENT_ID_PATHS, _identifier) or _bare_event_id(payload, named)
+
+    def tries(self, payload: Any) -> Iterator[Try]:
+        """Every place where `read` looks in a payload, in its order, and what comes of it."""
+        fields = self._fields(payload)
+        if fields is None:
+            return
+        envelope = self.read(payload)
+        parts: list[tuple[Part, tuple[Path, ...], Callable[[Any], object]]] = [
+            ("event_id", self._event_id_paths, _identifier),
+            ("event_id", (_BARE_ID,), lambda _: envelope.event_id),
+            ("type", (*self._type_paths, _KIND), _type),
+            ("occurred_at", self._occurred_paths, read_moment),
+            ("resource", self._resource_paths(envelope.type), _resource),
+            ("resource", (_BARE_ID,), lambda _: envelope.resource),
+        ]
+        found: set[Part] = set()
+        for part, paths, read in parts:
+            for path in paths:
+                if part in found:
+                    break
+                value = _at(fields, path)
+                usable = value is not None and read(value) is not None
+                yield Try(part, ".".join(path), "read" if usable else "absent" if value is None else "passed over")
+                if usable:
+                    found.add(part)
+
+    def _fields(self, payload: Any) -> dict[str, Any] | None:
+        """A payload by names; the items of a list have numbers, which only a configured path can be."""
+        if isinstance(payload, list) and self._configured:
+            return {str(number): item for number, item in enumerate(payload)}
+        return payload if isinstance(payload, dict) else None
+
+    def _resource_paths(self, type_: str) -> tuple[Path, ...]:
+        return self._own_resource_paths + _built_in_resource_paths(type_)
+
+
+_READER = Reader()
 
 
 def read_envelope(body: bytes) -> Envelope:
-    """What can be read of a payload; an empty `Envelope` if nothing can."""
-    payload = parse(body)
-    if not isinstance(payload, dict):
-        return Envelope()
-    type_ = _first(payload, _TYPE_PATHS, _type) or UNKNOWN_TYPE
-    event_id = _first(payload, _EVENT_ID_PATHS, _identifier)
-    bare_id = _identifier(payload.get("id"))
-    if event_id is None and bare_id is not None and type_ != UNKNOWN_TYPE and _is_envelope(payload):
-        event_id = bare_id
-    resource = _first(payload, _resource_paths(type_), _resource)
-    if resource is None and bare_id != event_id:
-        resource = _resource(bare_id)
-    return Envelope(event_id, type_, _first(payload, _OCCURRED_PATHS, _time), resource)
-
-
-def identify(body: bytes, event_id: str | None) -> Identity:
-    """The identity of a delivery: from the event id in the signed body, else from the body itself."""
-    digest = hashlib.sha256(body).digest()
-    name = b"body:" + digest if event_id is None else b"event:" + event_id.encode("utf-8", "surrogatepass")
-    return Identity(hashlib.sha256(name).hexdigest()[:ID_LENGTH], digest[:DIGEST_BYTES])
+    """What can be read of a body with the built-in paths alone."""
+    return _READER.read(parse(body))
 
 
 def subject(type: str) -> str:
@@ -111,23 +173,24 @@ def subject(type: str) -> str:
     return re.split(r"[._:/ ]", type.casefold(), maxsplit=1)[0]
 
 
-def data_of(payload: Any) -> Any:
-    """The business object of a payload: what is nested under `data` and the like, else the payload itself."""
-    if isinstance(payload, dict):
-        for name in _NESTED:
-            if isinstance(payload.get(name), dict):
-                return payload[name]
-    return payload
+def _at(fields: dict[str, Any], path: Path) -> Any:
+    value: Any = fields
+    for name in path:
+        if isinstance(value, dict):
+            value = value.get(name)
+        elif isinstance(value, list) and name.isdecimal() and len(name) <= _INDEX_DIGITS and int(name) < len(value):
+            value = value[int(name)]
+        else:
+            return None
+    return value
 
 
-def _first(payload: Mapping[str, Any], paths: tuple[Path, ...], read: Callable[[Any], T | None]) -> T | None:
+def _first(fields: dict[str, Any], paths: tuple[Path, ...], read: Callable[[Any], T | None]) -> T | None:
     """What `read` makes of the first value it can read."""
     for path in paths:
-        if path[0] not in payload:  # most are not: this loop is on the way of every delivery
+        if path[0] not in fields:  # most are not: this loop is on the way of every delivery
             continue
-        value: Any = payload
-        for name in path:
-            value = value.get(name) if isinstance(value, dict) else None
+        value = _at(fields, path)
         if value is not None and (found := read(value)) is not None:
             return found
     return None
@@ -148,15 +211,17 @@ def _identifier(value: Any) -> str | None:
     return None
 
 
-def _is_envelope(payload: dict[str, Any]) -> bool:
-    """Whether a bare `id` is the event's: else it may be the resource's own, and deduplicating on that
-    would swallow every later update.
+def _bare_event_id(fields: dict[str, Any], type_: str | None) -> str | None:
+    """A bare `id`, in an envelope with a type. Elsewhere it may be the resource's own, and deduplicating on
+    that would swallow every later update.
     """
-    return payload.get("resource_id") is not None or data_of(payload) is not payload
+    if type_ is None or not (fields.get("resource_id") is not None or data_of(fields) is not fields):
+        return None
+    return _identifier(fields.get("id"))
 
 
 @lru_cache(_TYPES_REMEMBERED)
-def _resource_paths(type_: str) -> tuple[Path, ...]:
+def _built_in_resource_paths(type_: str) -> tuple[Path, ...]:
     named = subject(type_)
     entities = sorted(ENTITIES, key=lambda entity: entity != named)  # the one the type names first
     own = _paths(*(f"{entity}.id" for entity in entities), *(f"data.{entity}_id" for entity in entities))
@@ -166,22 +231,3 @@ def _resource_paths(type_: str) -> tuple[Path, ...]:
 def _resource(value: Any) -> str | None:
     identifier = _identifier(value)
     return identifier if identifier and _RESOURCE.fullmatch(identifier) else None
-
-
-def _time(value: Any) -> float | None:
-    if isinstance(value, str) and value.isdecimal() and len(value) > len("YYYYMMDD"):
-        value = float(value)  # a unix time in quotes, of which `fromisoformat` would make the year 1772
-    if isinstance(value, str):
-        try:
-            moment = datetime.fromisoformat(value)
-            return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-        except (ValueError, OverflowError):
-            return None
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        try:
-            seconds = float(value)
-        except OverflowError:
-            return None
-        seconds = seconds / 1000 if seconds >= _MILLISECONDS_FROM else seconds
-        return seconds if 0 < seconds < _MILLISECONDS_FROM else None
-    return None

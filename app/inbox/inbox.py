@@ -10,18 +10,19 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any, cast
 
+import orjson
 from redis import Redis
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from app.config.settings import Settings
-from app.delivery.envelope import ID_LENGTH
+from app.delivery.identity import ID_LENGTH
 from app.errors import DamagedRecord, EventNotFound
 from app.inbox import jobs, scripts
 from app.inbox.record import STATES, Assignment, Delivery, Ended, Record, State, Stats, Sweep
 from app.inbox.scripts import Script
 from app.store import connections
 
-PREFIX = "jobhook:"
+PREFIX = scripts.PREFIX
 
 LEASE_MARGIN_SECONDS = 10
 """How much longer a lease is than the handler timeout: the time to end a handler and to say so."""
@@ -34,6 +35,8 @@ SWEEP_MOST = 1000
 LONGEST_TURN_WAIT_MS = 60_000
 """After which an event that waits for its turn looks for itself."""
 STEP_RETRY_SECONDS = 0.2
+SILENT_REMEMBERED_SECONDS = 3600
+"""How long a supervisor that is silent is missed. After that it is taken for gone on purpose."""
 SOCKET_TIMEOUT_SECONDS = 5.0
 
 
@@ -47,10 +50,30 @@ def connect(settings: Settings, retries: int = 1) -> "Redis":
 
 def accept_arguments(settings: Settings, deliveries: Sequence[Delivery]) -> list[bytes | str | int]:
     """The arguments of the accept script."""
-    arguments: list[bytes | str | int] = [jobs.job(settings.handler_timeout), int(settings.dedupe_window)]
+    arguments: list[bytes | str | int] = [
+        *(jobs.job(settings.handler_timeout), int(settings.dedupe_window), int(settings.retention), settings.same_id)
+    ]
     for delivery in deliveries:
-        arguments += delivery
+        arguments += (*delivery.identity, delivery.meta, delivery.body)
     return arguments
+
+
+def _ended(ended: Ended) -> dict[str, Any]:
+    """The end of an attempt as the work script takes it."""
+    told: dict[str, Any] = {
+        "id": ended.id,
+        "token": str(ended.token),
+        "outcome": ended.outcome,
+        "delay": int(ended.delay * 1000),
+        "attempt": ended.attempt.decode(),
+        "fields": [part for field in ended.fields.items() for part in field],
+        "uncounted": ended.uncounted,
+        "unhandled": ended.unhandled,
+    }
+    if ended.handled:
+        resource, handlers = ended.handled.resource, ended.handled.handlers
+        told["handled"] = {"resource": resource, "occurred": str(ended.handled.occurred), "handlers": handlers}
+    return told
 
 
 class Inbox:
@@ -84,12 +107,10 @@ class Inbox:
         `want` is "next", the id of one event, or "" to take nothing.
         """
         leased_until = time.monotonic() + self._lease  # counted from before it was asked for
-        arguments: list[Any] = [worker, int(self._lease * 1000), self._retention, want]
+        given = {"worker": worker, "lease": int(self._lease * 1000), "retention": self._retention, "want": want}
         if ended:
-            arguments += (ended.id, ended.token, ended.outcome, int(ended.delay * 1000), ended.attempt)
-            arguments += ("1" if ended.unhandled else "", "1" if ended.uncounted else "")
-            arguments += (ended.resource, ended.occurred_at)
-        code, taken = self._run(scripts.WORK, *arguments)
+            given["ended"] = _ended(ended)
+        code, taken = self._run(scripts.WORK, orjson.dumps(given))
         recorded = None if code < 0 else bool(code)
         if taken == b"suspended":
             return Assignment(recorded, None, suspended=True)
@@ -123,9 +144,19 @@ class Inbox:
         """Makes it a running event's turn for its resource; False if it now waits in line, given back."""
         return bool(self._run(scripts.TURN, id, token, resource, LONGEST_TURN_WAIT_MS))
 
-    def latest(self, resource: str) -> float:
-        """When the newest event done of a resource occurred, in seconds since 1970; 0 if none is known."""
-        return float(cast(bytes | None, self.redis.get(f"{PREFIX}latest:{resource}")) or 0)
+    def latest(self, resource: str, handler: str, now: float) -> float:
+        """When the newest event of a resource that a handler has finished occurred, in seconds since 1970.
+
+        0 if none is known. `now` is the time by the server's clock.
+        """
+        with self.redis.pipeline(transaction=False) as pipeline:
+            pipeline.zscore(f"{PREFIX}handled:{resource}", handler)
+            # Version 0.1 kept one key a resource, whoever had handled the event; it expires after the retention.
+            # What it has of events dated in the future is of no use.
+            pipeline.get(f"{PREFIX}latest:{resource}")
+            handled, before = pipeline.execute()
+        done = float(before or 0)
+        return max(float(handled or 0), done if done <= now else 0.0)
 
     def sweep(self) -> Sweep | None:
         """Puts everything due, expired or lost back in line; None if somebody has just done so."""
@@ -148,6 +179,14 @@ class Inbox:
         limits = (self.settings.max_attempts, self._retention)
         ids = self._run(scripts.RELEASE, worker, reason, *limits, "1" if counts else "")
         return [id.decode() for id in ids]
+
+    def beat(self, supervisor: str, gone: Iterable[str] = ()) -> None:
+        """Notes that a supervisor is at work, and forgets those that are known to be gone."""
+        self._run(scripts.BEAT, supervisor, SILENT_REMEMBERED_SECONDS, *gone)
+
+    def leave(self, supervisor: str) -> None:
+        """Forgets a supervisor that stops in good order."""
+        self.redis.zrem(PREFIX + "supervisors", supervisor)
 
     def replay(self, ids: Sequence[str]) -> dict[str, State | None]:
         """Puts events back to work; those queued or running are left alone.
@@ -228,14 +267,18 @@ class Inbox:
             pipeline.zrange(PREFIX + "open", 0, 0, withscores=True)
             pipeline.hgetall(PREFIX + "counts")
             pipeline.get(PREFIX + "swept")
+            pipeline.zrange(PREFIX + "supervisors", 0, -1, withscores=True)
+            pipeline.exists(f"{jobs.RQ_PREFIX}:suspended")
             pipeline.time()
-            *sizes, oldest, counts, swept, (seconds, microseconds) = pipeline.execute()
+            *sizes, oldest, counts, swept, beats, suspended, (seconds, microseconds) = pipeline.execute()
         now = seconds + microseconds / 1e6
         return Stats(
             states=dict(zip(STATES, sizes, strict=True)),
             oldest_open_seconds=max(0.0, now - oldest[0][1] / 1000) if oldest else 0.0,
             counts={name.decode(): int(value) for name, value in counts.items()},
             swept_seconds_ago=max(0.0, now - int(swept) / 1000) if swept else None,
+            supervisors={name.decode("utf-8", "replace"): max(0.0, now - beat / 1000) for name, beat in beats},
+            suspended=bool(suspended),
         )
 
 

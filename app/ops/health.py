@@ -1,173 +1,279 @@
-"""What is well and what is not, for `/readyz` and `jobhook doctor`, with the remedy for each."""
+"""What is well and what is not, for `/readyz` and `jobhook doctor`, with the remedy for each (P9).
 
+Ready means that a delivery sent now would be answered 200. So one is recorded, on trial; the rest of the checks
+tell what is going to be wrong, or why.
+"""
+
+import threading
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import suppress
+from typing import Any
 
 from redis import Redis
-from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, ResponseError
+from redis.exceptions import ConnectionError as NotConnected
+from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import TimeoutError as NotInTime
 from redis.sentinel import MasterNotFoundError
 
 from app.config.settings import Settings
 from app.errors import ConfigError
-from app.inbox.inbox import PREFIX, Inbox
+from app.inbox import schema
+from app.inbox.inbox import Inbox
+from app.inbox.record import Stats
+from app.ops import problems, streams
+from app.ops.problems import Check, explain
+from app.ops.trial import record_one
+from app.store import connections
 from app.store.connections import SENTINEL_SCHEMES
 from app.store.durability import OLDEST_SERVER, Plan, Server, plan
+from app.store.server import ask, server_from
 
+ANSWER_SECONDS = 2.2
+"""How long all checks together may take, whatever Redis does."""
+COMMAND_SECONDS = 1.5
+"""The same for one command: over the second in which `appendfsync everysec` comes round."""
+REPLICA_SECONDS = 0.8
+"""The same for a replica to confirm a write: its memory, then its disk."""
+PROVEN_SECONDS = 0.5
+"""How long a trial that went well stands for the next ones, so that frequent probes cost no more than a few writes."""
 WORKERS_SEEN_WITHIN_SECONDS = 10.0
-"""Supervisors sweep every second; this leaves room for a restart."""
+"""Supervisors sweep and beat every second; this leaves room for a restart."""
+MOST_SILENT_SHOWN = 10
 CLOCK_TOLERANCE_SECONDS = 5.0
-LONGEST_PROBE_SECONDS = 1.0
-"""How long a replica may take to confirm a write; the whole probe takes up to three times as long."""
-PROBE_TTL_SECONDS = 60
 BROKEN_SHOWN = 3
 """Ids of events that are named."""
 FULL_FROM = 0.9
 """The share of maxmemory from which new deliveries are in danger of being refused."""
 
-Level = Literal["ok", "warn", "fail"]
+
+Try = Callable[[Settings, "Redis", Plan, float, str], Check | None]
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One finding."""
+class Health:
+    """The checks of one process: quick, bounded, and done once for all who ask at the same time."""
 
-    name: str
-    level: Level
-    finding: str
-    remedy: str | None = None
+    def __init__(self, settings: Settings, seconds: float | None = None) -> None:
+        """Checks that take no longer than `seconds`, or `ANSWER_SECONDS`."""
+        self._settings = settings
+        self._seconds = seconds
+        self._redis = connections.connect(settings.redis_url, timeout=COMMAND_SECONDS, retries=0)
+        self._proven: tuple[Plan, float] | None = None
+        self._lock = threading.Lock()
+        self._running: Future[list[Check]] | None = None
+
+    def check(self) -> list[Check]:
+        """Everything that can be found out about this process, the Redis in use, and the workers on it."""
+        with self._lock:
+            if self._running is None:
+                self._running = Future()
+                threading.Thread(target=self._run, args=(self._running,), name="health", daemon=True).start()
+            running = self._running
+        seconds = self._seconds or ANSWER_SECONDS
+        try:
+            findings = running.result(seconds)
+        except TimeoutError:  # the thread goes on until its commands have timed out
+            findings = [problems.TOO_SLOW.found(seconds=seconds)]
+        return [*_logs(), *findings]
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self._redis.close()
+
+    def _run(self, running: "Future[list[Check]]") -> None:
+        try:
+            findings = check(self._settings, self._redis, self._is_recorded)
+        except BaseException as error:  # noqa: BLE001 - whoever waits gets to know it
+            running.set_exception(error)
+        else:
+            running.set_result(findings)
+        finally:
+            with self._lock:
+                self._running = None
+
+    def _is_recorded(
+        self, settings: Settings, redis: "Redis", made: Plan, seconds: float, slow_because: str
+    ) -> Check | None:
+        """A trial, unless one with the same plan has gone well a moment ago."""
+        if self._proven and self._proven[0] == made and time.monotonic() < self._proven[1]:
+            return None
+        problem = record_one(settings, redis, made, seconds, slow_because)
+        self._proven = None if problem else (made, time.monotonic() + PROVEN_SECONDS)
+        return problem
 
 
-def check(settings: Settings, redis: "Redis") -> list[Check]:
-    """Everything that can be found out about the Redis in use and the workers on it."""
+def check(settings: Settings, redis: "Redis", try_one: Try = record_one) -> list[Check]:
+    """The same, without the process; as long as it takes. `try_one` is what tries a delivery."""
     try:
-        return list(_checks(settings, redis))
-    except (AuthenticationError, NoPermissionError) as error:
-        return [_unusable("does not let us in", error, "check the user and the password in REDIS_URL")]
+        findings = list(_checks(settings, redis, try_one))
     except MasterNotFoundError as error:
-        remedy = "see that the sentinels in REDIS_URL are up, let us in, and know a primary of the service it names"
-        return [_unusable("has no primary that a sentinel names", error, remedy)]
-    except (RedisError, OSError) as error:
-        return [_unusable("does not answer", error, "start Redis, or set REDIS_URL")]
+        findings = [problems.NO_PRIMARY.found(error=type(error).__name__)]
+    except (NotConnected, NotInTime, OSError) as error:
+        known = getattr(error, "status_code", None)  # LOADING, say, or a wrong password
+        findings = [explain(problems.REFUSED, error) if known else problems.NO_ANSWER.found(error=type(error).__name__)]
+    except RedisError as error:
+        findings = [explain(problems.REFUSED, error)]
+    if any(finding.level == "fail" for finding in findings):
+        redis.connection_pool.disconnect()  # after a failover it may be connected to a server that is no primary now
+    return findings
 
 
 def refuse_to_start(settings: Settings, redis: "Redis") -> None:
-    """Stops a start on a server that would lose events. One that is down may still come up.
+    """Stops a start on a server that would lose events, or whose records this code does not know.
+
+    A server that is down may still come up.
 
     Raises:
-        ConfigError: the server may evict, or is too old.
+        ConfigError: the server may evict, or is too old, or its records are of another schema version.
     """
-    for finding in check(settings, redis):
-        if finding.name in {"version", "eviction"} and finding.level == "fail":
-            raise ConfigError(f"REDIS_URL: {finding.finding}: {finding.remedy}")
-
-
-def _checks(settings: Settings, redis: "Redis") -> Iterator[Check]:
-    info = redis.info("everything")
     try:
-        config: Any = redis.config_get("appendfsync", "maxmemory-policy")
-    except ResponseError:  # managed services forbid CONFIG
-        config = {}
-    server = Server.from_info(info, config)
+        server = _see(redis).server
+    except (RedisError, OSError):
+        return
+    for finding in (_version(server), _eviction(server)):
+        if finding.level == "fail":
+            raise ConfigError(f"REDIS_URL: {finding.finding}: {finding.remedy}")
+    with suppress(RedisError):  # a server that takes no writes: the checks say so
+        schema.claim(redis)
+
+
+class _Seen:
+    """What the server says of itself, in one round trip.
+
+    Raises:
+        RedisError: it cannot be asked.
+    """
+
+    def __init__(self, redis: "Redis") -> None:
+        with redis.pipeline(transaction=False) as pipeline:
+            ask(pipeline)
+            pipeline.time()
+            pipeline.get(schema.KEY)
+            info, config, now, self.schema = pipeline.execute(raise_on_error=False)
+        self.server = server_from(info, config)
+        for reply in (now, self.schema):
+            if isinstance(reply, Exception):
+                raise reply
+        self.info: dict[str, Any] = info
+        self.ahead = now[0] + now[1] / 1e6 - time.time()
+
+    @property
+    def slow_because(self) -> str:
+        """Why it may take no writes at the moment."""
+        if self.info.get("master_failover_state", "no-failover") != "no-failover":
+            return ": a failover is in progress"
+        if self.info.get("paused_actions", "none") != "none":
+            return f": clients are paused ({self.info.get('paused_reason')})"
+        return ""
+
+
+def _see(redis: "Redis") -> _Seen:
+    try:
+        return _Seen(redis)
+    except MasterNotFoundError:
+        raise
+    except NotConnected:  # of a connection that a restarted server has left behind
+        return _Seen(redis)
+
+
+def _checks(settings: Settings, redis: "Redis", try_one: Try) -> Iterator[Check]:
+    seen = _see(redis)
     yield Check("redis", "ok", "answers")
-    yield _version(server)
-    yield _durability(settings, server, redis)
-    yield _eviction(server)
-    yield _memory(info)
-    seconds, microseconds = redis.time()
-    yield _clock(seconds + microseconds / 1e6 - time.time())
-    inbox = Inbox(redis, settings)
-    yield _workers(inbox.stats().swept_seconds_ago)
-    yield from _broken(inbox.broken())
-
-
-def _unusable(finding: str, error: Exception, remedy: str) -> Check:
-    return Check("redis", "fail", f"{finding} ({type(error).__name__})", remedy)
+    yield _version(seen.server)
+    yield from _schema(seen.schema)
+    if not seen.server.may_evict:  # else nothing is durable, and the next check says why
+        yield _durability(settings, seen, redis, try_one)
+    yield _eviction(seen.server)
+    yield _memory(seen.server)
+    yield _clock(seen.ahead)
+    try:
+        inbox = Inbox(redis, settings)
+        stats, broken = inbox.stats(), inbox.broken()
+    except ResponseError as error:  # it keeps no delivery from being recorded
+        yield explain(problems.UNSEEN, error)
+    else:
+        yield from _workers(stats)
+        yield from _broken(broken)
 
 
 def _version(server: Server) -> Check:
     if server.version < OLDEST_SERVER:
-        return Check("version", "fail", f"{server.name} is too old", "use Redis 7.0 or later, or Valkey")
+        return problems.OLD_SERVER.found(server=server.name)
     return Check("version", "ok", server.name)
 
 
-def _durability(settings: Settings, server: Server, redis: "Redis") -> Check:
-    wanted = settings.durability
+def _schema(stored: bytes | None) -> Iterator[Check]:
+    try:
+        schema.verify(stored)
+    except ConfigError as error:
+        finding, _, remedy = str(error).removeprefix("REDIS_URL: ").rpartition(": ")
+        yield problems.OTHER_SCHEMA.found(finding=finding, remedy=remedy)
+
+
+def _durability(settings: Settings, seen: _Seen, redis: "Redis", try_one: Try) -> Check:
+    wanted, server = settings.durability, seen.server
     made = plan(wanted, server, settings.ack_budget)
     if made.shortfall:
-        return Check("durability", "fail", f"{wanted} is not possible", made.shortfall)
+        return problems.NOT_DURABLE.found(wanted=wanted, remedy=made.shortfall)
+    seconds = COMMAND_SECONDS if wanted != "replica" else min(settings.ack_budget, REPLICA_SECONDS)
+    if problem := try_one(settings, redis, plan(wanted, server, seconds), seconds, seen.slow_because):
+        return problem
     if wanted == "memory":
-        remedy = "set JOBHOOK_DURABILITY=fsync to survive a crash of Redis"
-        return Check("durability", "warn", "memory: a crash of Redis may lose acknowledged events", remedy)
-    tried_for = min(settings.ack_budget, LONGEST_PROBE_SECONDS)
-    if wanted == "replica" and not _confirms(redis, plan(wanted, server, tried_for)):
-        remedy = "see that a replica is up and follows closely, with `appendonly yes` and `appendfsync always`"
-        return Check("durability", "fail", f"no replica has confirmed a write within {tried_for:g} s", remedy)
+        return problems.IN_MEMORY_ONLY.found()
     if made.in_memory:
-        remedy = "use Redis 7.2 or Valkey: as it is, primary and replica crashing at once may lose acknowledged events"
-        finding = f"on the disk of the primary, but only in a replica's memory: {server.name} has no WAITAOF"
-        return Check("durability", "warn", finding, remedy)
+        return problems.REPLICA_IN_MEMORY.found(server=server.name)
     if server.appendfsync != "always":
-        remedy = "set `appendfsync always`: acknowledgements then wait milliseconds, not up to a second"
-        return Check(
-            "durability", "warn", f"{wanted}, waiting for `appendfsync {server.appendfsync or 'unknown'}`", remedy
-        )
+        return problems.SLOW_FSYNC.found(wanted=wanted, appendfsync=server.appendfsync or "unknown")
     if wanted == "replica":
         replicas = "1 replica" if server.replicas == 1 else f"{server.replicas} replicas"
         return Check("durability", "ok", f"on the disks of primary and replica before each answer ({replicas})")
     if settings.redis_url.startswith(SENTINEL_SCHEMES):
-        remedy = "set JOBHOOK_DURABILITY=replica, and `min-replicas-to-write 1` on the servers"
-        return Check("durability", "warn", "fsync: a failover may lose acknowledged events", remedy)
+        return problems.FAILOVER_LOSES.found()
     return Check("durability", "ok", "fsync before each acknowledgement")
-
-
-def _confirms(redis: "Redis", made: Plan) -> bool:
-    """Whether a write is made as durable as planned. Only trying tells: a replica may have no append-only file."""
-    with redis.pipeline(transaction=False) as pipeline:
-        pipeline.set(PREFIX + "probe", 1, ex=PROBE_TTL_SECONDS)
-        for wait in made.waits:
-            pipeline.execute_command(*wait)  # type: ignore[no-untyped-call]
-        _, *replies = pipeline.execute()
-    return made.confirmed(replies)
 
 
 def _eviction(server: Server) -> Check:
     if server.may_evict:
-        remedy = "set `maxmemory-policy noeviction`"
-        return Check("eviction", "fail", f"`maxmemory-policy {server.maxmemory_policy}` may throw events away", remedy)
+        return problems.EVICTS.found(policy=server.maxmemory_policy)
     if server.maxmemory_policy is None:
-        return Check("eviction", "warn", "the server does not tell its maxmemory-policy", "make sure it is noeviction")
+        return problems.POLICY_HIDDEN.found()
     return Check("eviction", "ok", "noeviction")
 
 
-def _memory(info: dict[str, Any]) -> Check:
-    used, limit = int(info["used_memory"]), int(info.get("maxmemory", 0))
+def _memory(server: Server) -> Check:
+    used, limit = server.memory_used, server.memory_limit
     finding = f"{used / 1024**2:.0f} MiB used" + (f" of {limit / 1024**2:.0f}" if limit else "")
     if limit and used > FULL_FROM * limit:
-        return Check("memory", "warn", finding, "raise maxmemory, or shorten JOBHOOK_RETENTION")
+        return problems.NEARLY_FULL.found(used=finding)
     return Check("memory", "ok", finding)
 
 
 def _clock(ahead: float) -> Check:
     if abs(ahead) > CLOCK_TOLERANCE_SECONDS:
-        return Check("clock", "warn", f"Redis is {ahead:+.0f} s against this machine", "run NTP on both")
+        return problems.CLOCKS_DIFFER.found(ahead=ahead)
     return Check("clock", "ok", "agrees with Redis")
 
 
+def _workers(stats: Stats) -> Iterator[Check]:
+    ago = stats.swept_seconds_ago
+    if ago is None or ago > WORKERS_SEEN_WITHIN_SECONDS:
+        yield problems.NO_WORKERS.found(seen="never" if ago is None else f"{ago:.0f} s ago")
+    else:
+        yield Check("workers", "ok", "seen within the last seconds")
+    silent = {name: ago for name, ago in stats.supervisors.items() if ago > WORKERS_SEEN_WITHIN_SECONDS}
+    for name in sorted(silent)[:MOST_SILENT_SHOWN]:
+        yield problems.SILENT.found(name=name, seconds=silent[name])
+    if stats.suspended:
+        yield problems.SUSPENDED.found()
+
+
+def _logs() -> Iterator[Check]:
+    if lines := streams.untold():
+        yield problems.UNWRITTEN_LOGS.found(lines=lines)
+
+
 def _broken(ids: list[str]) -> Iterator[Check]:
-    if not ids:
-        return
-    shown = ", ".join(ids[:BROKEN_SHOWN]) + (", …" if len(ids) > BROKEN_SHOWN else "")
-    finding = f"{len(ids)} {'is' if len(ids) == 1 else 'are'} gone or cannot be read, and set aside: {shown}"
-    remedy = f"look at `HGETALL {PREFIX}event:<id>` in redis-cli; have the events delivered again to record them anew"
-    yield Check("records", "warn", finding, remedy)
-
-
-def _workers(swept_seconds_ago: float | None) -> Check:
-    if swept_seconds_ago is None or swept_seconds_ago > WORKERS_SEEN_WITHIN_SECONDS:
-        seen = "never" if swept_seconds_ago is None else f"{swept_seconds_ago:.0f} s ago"
-        return Check(
-            "workers", "warn", f"last seen {seen}: events are recorded but not processed", "run `jobhook work`"
-        )
-    return Check("workers", "ok", "seen within the last seconds")
+    if ids:
+        shown = ", ".join(ids[:BROKEN_SHOWN]) + (", …" if len(ids) > BROKEN_SHOWN else "")
+        yield problems.BROKEN_RECORDS.found(number=len(ids), ids=shown)

@@ -1,5 +1,7 @@
 """Logs: JSON lines in production, readable lines on a terminal; one line a delivery, one an attempt.
 
+Writing a line never blocks and never fails, nor does what handlers print (`app/ops/streams.py`).
+
 No line carries a key, a signature or any part of a payload (P7). The loggers of uvicorn, RQ and
 handlers are brought into the same form.
 """
@@ -10,6 +12,8 @@ import sys
 from collections.abc import Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
+from io import TextIOWrapper
 from typing import Any, TextIO, cast
 
 import orjson
@@ -18,23 +22,29 @@ from structlog.types import EventDict, Processor
 
 from app.config.settings import Settings
 from app.errors import describe
+from app.ops import streams
 
 _EVENT_WIDTH = 10
 """Columns for what happened, on a terminal."""
 
 
 def configure(settings: Settings) -> None:
-    """Sets up logging for this process, to standard output."""
+    """Sets up logging for this process, to standard output, and sees that what is printed never blocks."""
+    streams.guard()
     level = logging.getLevelNamesMapping()[settings.log_level.upper()]
     as_json = settings.log_format == "json" or (settings.log_format == "auto" and not sys.stdout.isatty())
-    render = [_as_json] if as_json else _as_text()
+    if as_json and isinstance(sys.stdout, TextIOWrapper):
+        # As JSON has to be (RFC 8259), whatever a terminal here would show.
+        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
+    render: list[Processor] = [_as_json] if as_json else _as_text()
+    streams.announce_by(partial(_dropped, render))
     structlog.configure(
         processors=render,
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.WriteLoggerFactory(cast(TextIO, _Output())),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stdout)
+    handler = logging.StreamHandler(cast(TextIO, _Output()))
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render]
@@ -52,9 +62,7 @@ def warn(notes: Iterable[str]) -> None:
 
 
 class _Output:
-    """Standard output. That a line cannot be written (a full disk, a reader that has gone) is no reason to fail:
-    it would leave deliveries without an answer, and have a handler that has finished run again.
-    """
+    """Whatever is standard output now. A handler may have put something else in its place, which may fail."""
 
     def write(self, line: str) -> None:
         with suppress(OSError, ValueError):
@@ -63,6 +71,13 @@ class _Output:
     def flush(self) -> None:
         with suppress(OSError, ValueError):
             sys.stdout.flush()
+
+
+def _dropped(render: list[Processor], lines: int) -> str:
+    line: Any = {"event": "log lines dropped", "lines": lines}
+    for processor in render:
+        line = processor(None, "warning", line)
+    return str(line)
 
 
 def _as_text() -> list[Processor]:

@@ -2,21 +2,29 @@
 
 What Redis knows (deliveries, attempts, events by state) is read from Redis when it is scraped, and so
 is the same whichever receiver is asked: aggregate it with `max`, not `sum`. What only a receiver knows
-(refusals, latency) is counted in its process, and across the processes of one `jobhook serve`.
+(refusals, latency, log lines dropped) is counted in its process, and across the processes of one `jobhook serve`.
 """
 
+import fcntl
 import os
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
+import structlog
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import values as client_values
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 from redis.exceptions import RedisError
 
-from app.config.settings import MULTIPROCESS_DIR
+from app.config.names import METRICS_FOLDER
+from app.errors import describe
 from app.inbox.record import Stats
+from app.ops import streams
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _LATENCY_BUCKETS_SECONDS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
@@ -29,13 +37,44 @@ _COUNTERS = (
 )
 
 
+_CLIENTS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+"""What prometheus-client goes by. Where somebody else has set it, other processes may be counting there."""
+
+log = structlog.stdlib.get_logger(__name__)
+
+
+@contextmanager
+def shared(processes: int) -> Iterator[None]:
+    """Has the receiver processes started in it add up their metrics, in files of a folder of their own."""
+    os.environ.pop(METRICS_FOLDER, None)
+    if processes == 1:
+        yield
+        return
+    with TemporaryDirectory(prefix="jobhook-metrics-", ignore_cleanup_errors=True) as folder:
+        lock = os.open(folder, os.O_RDONLY)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH)  # systemd-tmpfiles leaves alone what is locked
+            os.environ[METRICS_FOLDER] = folder
+            yield
+        finally:
+            os.close(lock)
+
+
 class Metrics:
     """The counters of this process, and a scrape of them together with what Redis knows.
 
-    `reasons` are those for which a request may be refused.
+    `reasons` are those for which a request may be refused, `causes` those for which a signature may not verify, and
+    `not_kept` those for which a rejected delivery may not be kept.
     """
 
-    def __init__(self, stats: Callable[[], Stats], reasons: Iterable[str]) -> None:
+    def __init__(
+        self,
+        stats: Callable[[], Stats],
+        reasons: Iterable[str],
+        causes: Iterable[str] = (),
+        not_kept: Iterable[str] = (),
+    ) -> None:
+        self._folder = _use_shared_folder()
         self._registry = CollectorRegistry()
         self._latency = Histogram(
             "jobhook_ack_seconds",
@@ -45,6 +84,19 @@ class Metrics:
         )
         refused = Counter("jobhook_refused", "Requests refused, by reason.", ["reason"], registry=self._registry)
         self._refused = {reason: refused.labels(reason) for reason in reasons}
+        unauthentic = Counter(
+            "jobhook_unauthentic", "Signatures that did not verify, by cause.", ["cause"], registry=self._registry
+        )
+        self._unauthentic = {cause: unauthentic.labels(cause) for cause in causes}
+        lost = Counter(
+            "jobhook_rejected_not_kept",
+            "Deliveries with a bad signature that were not kept, by reason.",
+            ["reason"],
+            registry=self._registry,
+        )
+        self._not_kept = {reason: lost.labels(reason) for reason in not_kept}
+        dropped = Counter("jobhook_log_lines_dropped", "Log lines that could not be written.", registry=self._registry)
+        streams.count_dropped_by(dropped.inc)
         self._inbox = _InboxCollector(stats)
         self.acknowledged = self._latency.observe
 
@@ -52,16 +104,43 @@ class Metrics:
         """Counts a refusal by its reason."""
         self._refused[reason].inc()
 
+    def unauthentic(self, cause: str) -> None:
+        """Counts a signature that did not verify, by its cause."""
+        self._unauthentic[cause].inc()
+
+    def not_kept(self, reason: str) -> None:
+        """Counts a rejected delivery that is not kept, by the reason."""
+        self._not_kept[reason].inc()
+
     def scrape(self) -> bytes:
         """The metrics in Prometheus' text format."""
-        registry = CollectorRegistry()
-        if MULTIPROCESS_DIR in os.environ:
-            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-        else:
-            registry = self._registry
         inbox = CollectorRegistry()
         inbox.register(self._inbox)
-        return generate_latest(registry) + generate_latest(inbox)
+        return self._of_processes() + generate_latest(inbox)
+
+    def _of_processes(self) -> bytes:
+        """What the receiver processes have counted. Where the files have been tidied away, what this one has."""
+        if self._folder:
+            registry = CollectorRegistry()
+            try:
+                MultiProcessCollector(registry, str(self._folder))  # type: ignore[no-untyped-call]
+                if counted := generate_latest(registry):
+                    return counted
+                log.error("metrics of the other processes are gone", folder=str(self._folder))
+            except Exception as error:  # noqa: BLE001 - whatever is wrong with a file costs nobody the rest
+                log.error("metrics of the other processes are gone", folder=str(self._folder), **describe(error))
+        return generate_latest(self._registry)
+
+
+def _use_shared_folder() -> Path | None:
+    """Decides for prometheus-client, which would have gone by its own variable, between memory and shared files."""
+    folder = os.environ.get(METRICS_FOLDER)
+    if folder is None or not Path(folder).is_dir():
+        client_values.ValueClass = client_values.MutexValue
+        return None
+    os.environ[_CLIENTS_FOLDER] = folder
+    client_values.ValueClass = client_values.MultiProcessValue()  # type: ignore[no-untyped-call]
+    return Path(folder)
 
 
 class _InboxCollector(Collector):

@@ -10,12 +10,12 @@ from app.config.settings import BODY_SECONDS
 from app.receiver.refusals import BodyTooLarge, BodyTooSlow, Unavailable
 
 MAX_HELD_BYTES = 256 * 1024**2
-"""Of all bodies that are being read: what strangers can make a process hold, however many they are."""
+"""Of all bodies that are being read at the same time: the most that strangers can make a process hold."""
 GRACE_SECONDS = 0.25
-"""By how much the timer may be late before it is the receiver that has stood still, and what it gives them then."""
+"""If the timer fires later than this, the receiver itself was stalled: slow bodies then get this much more, once."""
 _TOO_SLOW = "the body is too slow"
 _LONGEST_NUMBER = 19
-"""Digits of a Content-Length that are worth converting."""
+"""Digits of a Content-Length that are worth converting, without zeros in front."""
 
 Task = asyncio.Task[object]
 
@@ -25,7 +25,7 @@ class Disconnected(Exception):
 
 
 class Crowded(Unavailable):
-    """All bodies that are being read are more than can be held. This one is not read to its end."""
+    """The bodies that are being read are together more than can be held, so this one is not read to its end."""
 
     closes = True
 
@@ -33,8 +33,8 @@ class Crowded(Unavailable):
 class BodyReader:
     """Reads bodies of at most `limit` bytes, each within `BODY_SECONDS`.
 
-    All have the same time, so who began first is late first, and one timer serves them all: one for
-    each would cost more than the reading.
+    All bodies have the same time, so the one that was begun first is late first, and one timer serves them all. A
+    timer for each body would cost more than reading it.
     """
 
     def __init__(self, limit: int) -> None:
@@ -49,10 +49,11 @@ class BodyReader:
         Raises:
             BodyTooLarge: it is, or says it is, over the limit.
             BodyTooSlow: it took too long.
-            Crowded: all those being read are more than can be held.
+            Crowded: the bodies that are being read are together more than can be held.
             Disconnected: the client went away.
         """
-        if declared.isdigit() and (len(declared) > _LONGEST_NUMBER or int(declared) > self._limit):
+        digits = declared.lstrip(b"0")
+        if digits.isdigit() and (len(digits) > _LONGEST_NUMBER or int(digits) > self._limit):
             raise BodyTooLarge
         task = cast(Task, asyncio.current_task())
         self._watch(task)
@@ -97,7 +98,8 @@ class BodyReader:
     def _cancel_the_late(self, loop: asyncio.AbstractEventLoop, due: float) -> None:
         self._timer = None
         if loop.time() > due + GRACE_SECONDS:
-            # Our own trouble, not theirs (P6): what has come meanwhile is read first. Once, so that it has an end.
+            # The receiver was stalled, and what senders have sent meanwhile is still to be read: that is our own
+            # trouble, not theirs (P6). They get more time, but only once, so that a slow body has an end.
             self._timer = loop.call_later(GRACE_SECONDS, self._cancel_the_late, loop, math.inf)
             return
         for task, late_at in list(self._late_at.items()):

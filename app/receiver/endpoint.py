@@ -5,27 +5,36 @@ models) would cost more than all of this together, and none of it applies: the b
 nothing in it is ever refused.
 """
 
+from collections.abc import Callable
 from time import perf_counter
+from typing import Any
 
 import orjson
 import structlog
 from starlette.types import Receive, Scope, Send
 
 from app.config.settings import Settings
-from app.delivery import signature
-from app.delivery.envelope import Envelope, identify, read_envelope
+from app.delivery.envelope import Envelope, Reader
+from app.delivery.identity import identify
+from app.delivery.payload import read_payload
+from app.delivery.signature import Verifier
 from app.errors import BadSignature, describe
 from app.inbox.record import Delivery
 from app.ops.metrics import Metrics
 from app.receiver.body import BodyReader, Disconnected
 from app.receiver.guards import Client, Gate, refuse_encoded
 from app.receiver.intake import Intake, Receipt
-from app.receiver.refusals import MethodNotAllowed, Refusal, Unauthentic, Unavailable
+from app.receiver.refusals import MethodNotAllowed, NotFound, Refusal, Unauthentic, Unavailable
+from app.receiver.rejections import Rejections
 
 PATH = "/webhooks/jobsiteon"
+PATHS = frozenset({PATH, PATH + "/"})
+"""Both spellings are the endpoint: a redirect from one to the other would lose the delivery."""
 
 _KEPT_HEADERS = {b"content-type": "content-type", b"user-agent": "user-agent"}
 _KEPT_LENGTH = 200
+_TRIES = frozenset({"GET", "HEAD"})
+_LISTENING = b'{"status":"listening"}'
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -41,6 +50,8 @@ class RequestHeaders:
 
     def all(self, name: bytes) -> list[bytes]:
         """Every value of a header."""
+        if len(self._last) == len(self._pairs):
+            return [self._last[name]] if name in self._last else []
         return [value for found, value in self._pairs if found == name]
 
     def joined(self, name: bytes) -> bytes:
@@ -53,30 +64,33 @@ class RequestHeaders:
 class Receiver:
     """Answers webhook deliveries."""
 
-    def __init__(self, settings: Settings, intake: Intake, metrics: Metrics) -> None:
+    def __init__(self, settings: Settings, intake: Intake, metrics: Metrics, rejections: Rejections) -> None:
         self._intake = intake
+        self._rejections = rejections
         self._metrics = metrics
         self._log = log.bind()  # assembled now, not at each line
         self._gate = Gate(settings)
         self._bodies = BodyReader(settings.max_body_bytes)
-        self._verifier = signature.Verifier(
-            settings.signing_keys, settings.signature_algorithm, settings.signature_encoding
-        )
+        self._reader = Reader(settings.envelope_paths)
+        self._verifier = Verifier(settings.signing_keys, settings.signature_scheme)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handles one request."""
+        if scope["method"] in _TRIES:
+            await self._try(scope, send)
+            return
         begun = perf_counter()
         try:
             receipt, envelope, client, size = await self._receive(scope, receive)
         except Disconnected:
             return
         except Refusal as refusal:
-            await self._refuse(scope, send, type(refusal))
+            await self._refuse(scope, send, refusal)
             return
         except Exception as error:  # noqa: BLE001 - the last line of defence
             # A flaw of ours must not cost the sender its delivery: it is asked to send again (P6).
             log.critical("unexpected error", **describe(error))
-            await self._refuse(scope, send, Unavailable)
+            await self._refuse(scope, send, Unavailable())
             return
         status = "duplicate" if receipt.status == "revived" else receipt.status
         body = f'{{"status":"{status}","id":"{receipt.id}"}}'.encode()
@@ -98,50 +112,97 @@ class Receiver:
             ms=round(elapsed * 1000, 1),
         )
 
+    async def nowhere(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers a request to a path at which there is nothing."""
+        try:
+            self._admit(scope, RequestHeaders(scope))
+        except Refusal as refusal:
+            await self._refuse(scope, send, refusal)
+        else:
+            await _answer(scope, send, NotFound())
+
+    async def _try(self, scope: Scope, send: Send) -> None:
+        """Answers a sender that finds out, when the webhook is registered, whether there is anything at its URL."""
+        try:
+            client = self._admit(scope, RequestHeaders(scope))
+        except Refusal as refusal:
+            await self._refuse(scope, send, refusal)
+            return
+        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(_LISTENING)).encode())]
+        await _respond(send, 200, headers, b"" if scope["method"] == "HEAD" else _LISTENING)
+        self._log.info("tried", method=scope["method"], client=client.address)
+
+    def _admit(self, scope: Scope, headers: RequestHeaders) -> Client:
+        return self._gate.admit(scope, headers.joined(b"x-forwarded-for"), headers.joined(b"x-forwarded-proto"))
+
     async def _receive(self, scope: Scope, receive: Receive) -> tuple[Receipt, Envelope, Client, int]:
         headers = RequestHeaders(scope)
-        client = self._gate.admit(scope, headers.joined(b"x-forwarded-for"), headers.joined(b"x-forwarded-proto"))
+        client = self._admit(scope, headers)
         if scope["method"] != "POST":
             raise MethodNotAllowed
-        refuse_encoded(headers.joined(b"content-encoding"))
+        refuse_encoded(headers.joined(b"content-encoding"), headers.joined(b"transfer-encoding"))
         body = await self._bodies.read(receive, headers.joined(b"content-length"))
         try:
-            signer = self._verifier.verify(headers.all(signature.HEADER), body)
-        except BadSignature:
-            raise Unauthentic from None
-        envelope = read_envelope(body)
-        receipt = await self._intake.accept(_delivery(body, envelope, headers, client, signer))
+            signer = self._verifier.verify(headers.all, body, scope["method"], scope["raw_path"], scope["query_string"])
+        except BadSignature as bad:
+            self._metrics.unauthentic(bad.fault)
+            self._rejections.note(scope, body, client.address, bad.fault)
+            raise Unauthentic(bad.fault) from None
+        envelope, delivery = read_delivery(self._reader, headers.joined, body, client.address, signer)
+        receipt = await self._intake.accept(delivery)
         return receipt, envelope, client, len(body)
 
-    async def _refuse(self, scope: Scope, send: Send, refusal: type[Refusal]) -> None:
-        headers, body = refusal.response()
-        await _respond(send, refusal.status, headers, body)
+    async def _refuse(self, scope: Scope, send: Send, refusal: Refusal) -> None:
+        await _answer(scope, send, refusal)
         self._metrics.refused(refusal.slug)
-        peer = scope["client"]
-        log.warning("refused", reason=refusal.slug, peer=peer[0] if peer else None)
 
 
-def _delivery(body: bytes, envelope: Envelope, headers: RequestHeaders, client: Client, signer: int) -> Delivery:
-    identity = identify(body, envelope.event_id)
-    meta = {
+def read_delivery(
+    reader: Reader,
+    joined: Callable[[bytes], bytes],
+    body: bytes,
+    client: str,
+    signer: int,
+    more: dict[str, Any] | None = None,
+) -> tuple[Envelope, Delivery]:
+    """What is to be recorded of a request whose signature has verified.
+
+    `joined` gives the values of a header as one, `signer` is the index of the key, `more` goes into the event's meta.
+    """
+    payload = read_payload(body)
+    envelope = reader.read(payload.value)
+    identity = identify(body, payload, envelope, reader.former_event_id(payload.value, envelope))
+    meta = _meta(envelope, joined, client, signer)
+    return envelope, Delivery(identity, orjson.dumps(meta | more if more else meta), body)
+
+
+def _meta(envelope: Envelope, joined: Callable[[bytes], bytes], client: str, signer: int) -> dict[str, Any]:
+    return {
         "type": envelope.type,
         "event_id": _shown(envelope.event_id),
         "resource": envelope.resource,
         "occurred_at": envelope.occurred_at,
-        "client": client.address,
+        "client": client,
         "key": "previous" if signer else "current",
         "headers": {
             kept: value.decode("latin-1")[:_KEPT_LENGTH]
             for name, kept in _KEPT_HEADERS.items()
-            if (value := headers.joined(name))
+            if (value := joined(name))
         },
     }
-    return Delivery(identity.id, identity.digest, orjson.dumps(meta), body)
 
 
 def _shown(event_id: str | None) -> str | None:
     """An id as it can be stored and shown: of bounded length, and without lone surrogates."""
     return event_id[:_KEPT_LENGTH].encode("utf-8", "replace").decode() if event_id else None
+
+
+async def _answer(scope: Scope, send: Send, refusal: Refusal) -> None:
+    headers, body = refusal.response()
+    await _respond(send, refusal.status, headers, body)
+    peer = scope["client"]
+    why = {"why": refusal.why} if refusal.why else {}
+    log.warning("refused", reason=refusal.slug, **why, peer=peer[0] if peer else None)
 
 
 async def _respond(send: Send, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:

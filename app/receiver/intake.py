@@ -6,24 +6,21 @@ for the disk (P1); with no load a delivery goes out at once.
 """
 
 import asyncio
-import contextlib
 from collections import deque
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, cast
+from typing import Literal, NamedTuple, cast
 
 import structlog
-from redis.asyncio import Redis
-from redis.exceptions import ConnectionError, NoScriptError, ResponseError  # noqa: A004
+from redis.exceptions import ConnectionError, NoScriptError, ReadOnlyError, ResponseError  # noqa: A004
 
 from app.config.settings import Settings
 from app.errors import describe
+from app.inbox import schema
 from app.inbox.inbox import accept_arguments
 from app.inbox.record import Delivery
 from app.inbox.scripts import ACCEPT
 from app.receiver.refusals import Unavailable
-from app.store.connections import connect_async
-from app.store.durability import Plan, Server, plan
-from app.store.pipe import Pipe
+from app.store.lines import Line, Lines
 
 MAX_BATCH = 128
 """Deliveries per round trip: about 5 ms of the server's time."""
@@ -31,6 +28,8 @@ MAX_BATCH_BYTES = 4 * 1024**2
 MAX_WAITING = 4096
 """Deliveries waiting; one more is refused at once, so that memory stays bounded whatever Redis does."""
 MAX_WAITING_BYTES = 64 * 1024**2
+TIMER_SECONDS = 0.001
+"""The finest that the event loop's timers are: they may fire so much too early."""
 
 Status = Literal["accepted", "duplicate", "revived", "conflict"]
 
@@ -49,25 +48,40 @@ class _Waiting:
     delivery: Delivery
     deadline: float
     receipt: asyncio.Future[Receipt]
+    """Done when the delivery has been answered, be it because its time was up or its client has gone."""
+    tried: bool = False
+    """Whether a connection has been lost while it was on its way."""
 
 
 class Intake:
-    """Records deliveries in Redis, as durably as configured, within the ack budget."""
+    """Records deliveries in Redis, as durably as configured, within the ack budget.
+
+    Each delivery has a deadline, and each batch the whole budget from when it is sent: what one delivery has
+    lost by waiting is not taken from those that it is sent with.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._redis = connect_async(
+        self._lines = Lines(
             settings.redis_url,
-            timeout=None,  # each batch has its own deadline
-            connect_timeout=settings.ack_budget,
-            retries=1,  # a connection that a restarted server has left behind
+            settings.durability,
+            settings.ack_budget,
+            script=ACCEPT.text,
+            version_key=schema.KEY,
+            verify=schema.verify,
+            on_ready=self._send_out,
+            on_failure=self._refuse_waiting,
         )
-        self._idle: list[Pipe] = []
-        self._plan: Plan | None = None
         self._waiting: deque[_Waiting] = deque()
         self._waiting_bytes = 0
+        self._answers: deque[tuple[float, asyncio.Future[Receipt]]] = deque()
+        """Deadlines and receipts in the order of arrival, without the delivery: a body is let go once it is sent."""
+        self._alarm: asyncio.TimerHandle | None = None
         self._committers: set[asyncio.Task[None]] = set()
-        self._committing = 0
+
+    async def start(self) -> None:
+        """Connects, so that the first delivery does not have to wait for it. Returns also if that fails."""
+        await self._lines.start()
 
     async def accept(self, delivery: Delivery) -> Receipt:
         """Records a delivery; when this returns, it is as durable as configured.
@@ -82,92 +96,118 @@ class Intake:
         waiting = _Waiting(delivery, loop.time() + self._settings.ack_budget, loop.create_future())
         self._waiting.append(waiting)
         self._waiting_bytes += len(delivery.body)
-        if self._committing < (self._plan.parallel if self._plan else 1):
-            self._committing += 1
-            committer = loop.create_task(self._commit_all())
-            self._committers.add(committer)
-            committer.add_done_callback(self._committers.discard)
+        while self._answers and self._answers[0][1].done():
+            self._answers.popleft()
+        self._answers.append((waiting.deadline, waiting.receipt))
+        self._alarm = self._alarm or loop.call_at(waiting.deadline, self._refuse_late)
+        self._send_out()
         return await waiting.receipt
 
     async def close(self) -> None:
         """Finishes what is on its way and closes the connections."""
-        await asyncio.gather(*self._committers, return_exceptions=True)
-        await self._disconnect()
-        await self._redis.aclose()
+        while self._committers:
+            await asyncio.gather(*self._committers, return_exceptions=True)
+        self._refuse_waiting()
+        if self._alarm:
+            self._alarm.cancel()
+        await self._lines.close()
 
-    async def _commit_all(self) -> None:
-        pipe = self._idle.pop() if self._idle else Pipe(self._redis.connection_pool)
+    def _send_out(self) -> None:
+        if self._waiting and (line := self._lines.take()):
+            committer = asyncio.create_task(self._commit_all(line))
+            self._committers.add(committer)
+            committer.add_done_callback(self._committers.discard)
+
+    async def _commit_all(self, line: Line) -> None:
         while batch := self._next_batch():
-            try:
-                async with asyncio.timeout_at(batch[0].deadline):
-                    receipts = await self._commit(pipe, [waiting.delivery for waiting in batch])
-            except Exception as error:  # noqa: BLE001 - whatever it is, each delivery gets an answer (P6)
-                for waiting in batch:  # first of all: what follows may take time of its own
-                    if not waiting.receipt.done():
-                        waiting.receipt.set_exception(Unavailable())
-                log.error("deliveries not recorded", deliveries=len(batch), **describe(error))
-                self._plan = None  # the next server may be another one
-                with contextlib.suppress(Exception):
-                    await pipe.close()  # a demoted server keeps its clients
-                    await self._disconnect()
-            else:
-                for waiting, receipt in zip(batch, receipts, strict=True):
-                    if not waiting.receipt.done():  # done: the client has gone
-                        waiting.receipt.set_result(receipt)
+            if not (await self._commit(line, batch) and await self._lines.has_recorded(line)):
+                self._send_out()  # on another line, if there is one
+                return
         # In the same step as the last look, so that no delivery can come in between and find nobody.
-        self._committing -= 1
-        self._idle.append(pipe)
+        self._lines.put_back(line)
 
     def _next_batch(self) -> list[_Waiting]:
+        """Those that have waited longest; once they wait for too long, those that have come last.
+
+        Under overload the oldest have hardly any time left. Sent first, they would all be too late, one after
+        the other, and nothing would be accepted any more.
+        """
+        now = asyncio.get_running_loop().time()
+        overloaded = bool(self._waiting) and self._waiting[0].deadline - now < self._settings.ack_budget / 2
+        take = self._waiting.pop if overloaded else self._waiting.popleft
         batch: list[_Waiting] = []
         size = 0
         while self._waiting and len(batch) < MAX_BATCH and size < MAX_BATCH_BYTES:
-            waiting = self._waiting.popleft()
-            size += len(waiting.delivery.body)
-            batch.append(waiting)
-        self._waiting_bytes -= size
+            waiting = take()
+            self._waiting_bytes -= len(waiting.delivery.body)
+            if waiting.deadline <= now:
+                _refuse(waiting.receipt)
+            elif not waiting.receipt.done():
+                size += len(waiting.delivery.body)
+                batch.append(waiting)
+        if overloaded:
+            batch.reverse()  # as they came
         return batch
 
-    async def _disconnect(self) -> None:
-        for pipe in self._idle:
-            await pipe.close()
-        await self._redis.connection_pool.disconnect(inuse_connections=False)
-
-    async def _commit(self, pipe: Pipe, deliveries: list[Delivery]) -> list[Receipt]:
-        arguments = accept_arguments(self._settings, deliveries)
+    async def _commit(self, line: Line, batch: list[_Waiting]) -> bool:
+        """Records a batch and answers each delivery in it. Whether the line is still good."""
         try:
-            replies = await self._record(pipe, arguments)
-        except ConnectionError:  # left behind by a server that has restarted since, perhaps as another one
-            self._plan = None
-            replies = await self._record(pipe, arguments)
+            async with asyncio.timeout(self._settings.ack_budget):
+                receipts = await self._record(line, [waiting.delivery for waiting in batch])
+        except Exception as error:  # noqa: BLE001 - whatever it is, each delivery gets an answer (P6)
+            if isinstance(error, ConnectionError | ReadOnlyError):
+                self._put_off(batch)
+            else:
+                for waiting in batch:
+                    _refuse(waiting.receipt)
+            log.error("deliveries not recorded", deliveries=len(batch), **describe(error))
+            self._lines.give_up(line, alone=isinstance(error, TimeoutError))
+            return False
+        for waiting, receipt in zip(batch, receipts, strict=True):
+            if not waiting.receipt.done():
+                waiting.receipt.set_result(receipt)
+        return True
+
+    async def _record(self, line: Line, deliveries: list[Delivery]) -> list[Receipt]:
+        arguments = accept_arguments(self._settings, deliveries)
+        replies, *waited = await line.pipe.ask(("EVALSHA", ACCEPT.sha, 0, *arguments), *line.plan.waits)
+        if isinstance(replies, NoScriptError):
+            replies, *waited = await line.pipe.ask(("EVAL", ACCEPT.text, 0, *arguments), *line.plan.waits)
+        if isinstance(replies, ResponseError):
+            raise replies
+        line.heard = asyncio.get_running_loop().time()
+        if not line.plan.confirmed(waited):
+            raise Unavailable
         return [
             Receipt(cast(Status, status.decode()), id.decode())
             for status, id in zip(replies[::2], replies[1::2], strict=True)
         ]
 
-    async def _record(self, pipe: Pipe, arguments: list[Any]) -> list[bytes]:
-        made = self._plan = self._plan or await self._make_plan()
-        try:
-            replies, *waited = await pipe.send(("EVALSHA", ACCEPT.sha, 0, *arguments), *made.waits)
-        except NoScriptError:
-            replies, *waited = await pipe.send(("EVAL", ACCEPT.text, 0, *arguments), *made.waits)
-        if not made.confirmed(waited):
-            raise Unavailable
-        return cast(list[bytes], replies)
+    def _put_off(self, batch: list[_Waiting]) -> None:
+        """Tries once more: a server that restarts, or is no primary any more, leaves connections behind."""
+        for waiting in reversed(batch):
+            if waiting.tried:
+                _refuse(waiting.receipt)
+            else:
+                waiting.tried = True
+                self._waiting.appendleft(waiting)
+                self._waiting_bytes += len(waiting.delivery.body)
 
-    async def _make_plan(self) -> Plan:
-        made = plan(self._settings.durability, await server(self._redis), self._settings.ack_budget)
-        if made.shortfall:
-            log.error("not durable", remedy=made.shortfall)
-            raise Unavailable
-        return made
+    def _refuse_waiting(self) -> None:
+        while self._waiting:
+            _refuse(self._waiting.popleft().receipt)
+        self._waiting_bytes = 0
+
+    def _refuse_late(self) -> None:
+        """Answers those whose time is up, wherever they are."""
+        loop = asyncio.get_running_loop()
+        while self._answers and (self._answers[0][1].done() or self._answers[0][0] <= loop.time() + TIMER_SECONDS):
+            _refuse(self._answers.popleft()[1])
+        while self._waiting and self._waiting[0].receipt.done():
+            self._waiting_bytes -= len(self._waiting.popleft().delivery.body)
+        self._alarm = loop.call_at(self._answers[0][0], self._refuse_late) if self._answers else None
 
 
-async def server(redis: Redis) -> Server:
-    """What the server is and how it keeps what is written."""
-    info = await redis.info("everything")
-    try:
-        config: Any = await redis.config_get("appendfsync", "maxmemory-policy")
-    except ResponseError:  # managed services forbid CONFIG
-        config = {}
-    return Server.from_info(info, config)
+def _refuse(receipt: "asyncio.Future[Receipt]") -> None:
+    if not receipt.done():  # done: it has been refused already, or the client has gone
+        receipt.set_exception(Unavailable())

@@ -1,10 +1,10 @@
-"""Every HTTP answer other than 200 that the webhook endpoint gives, one class each."""
+"""Every HTTP answer other than 200 that the receiver gives, one class each."""
 
 from typing import ClassVar
 
 import orjson
 
-from app.errors import JobhookError
+from app.errors import JobhookError, SignatureFault
 
 RETRY_AFTER_SECONDS = 5
 """What a 503 asks of the sender: longer than a Redis restart, short enough to lose no time."""
@@ -24,6 +24,9 @@ class Refusal(JobhookError):
     headers: ClassVar[tuple[tuple[bytes, bytes], ...]] = ()
     closes: ClassVar[bool] = False
     """Whether the connection ends with the answer, because the body was not read to its end."""
+
+    why: str | None = None
+    """What the log says beyond `slug`, in words that quote nothing of the request; never part of the answer."""
 
     @classmethod
     def problem(cls) -> dict[str, str | int]:
@@ -45,10 +48,14 @@ class Refusal(JobhookError):
 
 
 class Unauthentic(Refusal):
-    """The signature is missing, malformed, repeated or wrong: the same answer for all of them."""
+    """The signature is missing, malformed, repeated, wrong or late: the same answer for all of them."""
 
     status, slug, title = 401, "unauthentic", "The request is not signed with a key known here."
     headers = ((b"www-authenticate", b'HMAC header="X-Signature"'),)
+
+    def __init__(self, why: SignatureFault) -> None:
+        super().__init__()
+        self.why = why
 
 
 class PlainHttp(Refusal):
@@ -65,12 +72,25 @@ class AddressNotAllowed(Refusal):
     closes = True
 
 
-class MethodNotAllowed(Refusal):
-    """Webhooks are delivered by POST."""
+class NotFound(Refusal):
+    """There is nothing at this path."""
 
-    status, slug, title = 405, "method-not-allowed", "Send a POST request."
-    headers = ((b"allow", b"POST"),)
+    status, slug, title = 404, "not-found", "There is nothing here."
     closes = True
+
+
+class MethodNotAllowed(Refusal):
+    """Webhooks are delivered by POST; GET and HEAD find out whether this is where."""
+
+    status, slug, title = 405, "method-not-allowed", "This method is not supported here."
+    headers = ((b"allow", b"GET, HEAD, POST"),)
+    closes = True
+
+
+class ReadOnly(MethodNotAllowed):
+    """What is not the webhook endpoint can be read, and nothing else."""
+
+    headers = ((b"allow", b"GET, HEAD"),)
 
 
 class BodyTooSlow(Refusal):
@@ -88,10 +108,31 @@ class BodyTooLarge(Refusal):
 
 
 class ContentEncoded(Refusal):
-    """The body is compressed or otherwise encoded."""
+    """The body is compressed or otherwise encoded, by a Content-Encoding or for the transfer."""
 
-    status, slug, title = 415, "content-encoded", "Send the body without a Content-Encoding."
+    status, slug, title = 415, "content-encoded", "Send the body as it is, without compression."
     headers = ((b"accept-encoding", b"identity"),)
+    closes = True
+
+
+class Malformed(Refusal):
+    """What was sent is no request of HTTP/1.1, or one that could be read in two ways."""
+
+    status, slug, title = 400, "malformed", "This is not a well-formed HTTP/1.1 request."
+    closes = True
+
+
+class HeadTooLarge(Refusal):
+    """The head of the request, or its trailers, do not end."""
+
+    status, slug, title = 431, "head-too-large", "The head of the request is too large."
+    closes = True
+
+
+class Unexpected(Refusal):
+    """A flaw of ours, outside the webhook endpoint, which answers Unavailable instead."""
+
+    status, slug, title = 500, "unexpected", "Something unexpected has gone wrong here."
     closes = True
 
 
@@ -112,3 +153,7 @@ REFUSALS: tuple[type[Refusal], ...] = (
     ContentEncoded,
     Unavailable,
 )
+"""Those of the webhook endpoint."""
+
+ELSEWHERE: tuple[type[Refusal], ...] = (Malformed, NotFound, HeadTooLarge, Unexpected)
+"""Those given before the endpoint is reached, or at other paths."""

@@ -16,9 +16,10 @@ Assumed, since none of it is documented. Of the API:
 
 Of the sender:
 
-- The MAC is HMAC-SHA256 in hex of the raw body alone.
+- The MAC is HMAC-SHA256 in hex of the raw body alone; any other `Scheme` on demand.
 - It retries after 10 s, 1 min, 5 min, 30 min, 2 h and 6 h, then gives up; any 2xx is a success.
-- A redelivery has the same id and the same bytes. Each of this can be switched.
+- A redelivery has the same id and the same bytes. Each of this can be switched: a try may be written anew, with
+  its number and its time.
 """
 
 from app.simulator.api import Api, CannedAnswer, Permissions, Seen

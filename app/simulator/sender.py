@@ -1,5 +1,6 @@
 """The sender of webhooks. What it assumes is in the package's docstring."""
 
+import json
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -9,9 +10,12 @@ from time import perf_counter
 import httpx
 import orjson
 
-from app.delivery.signature import HEADER, sign
+from app.delivery.scheme import Scheme
+from app.delivery.signature import Signer
 
 TIMEOUT_SECONDS = 5.0
+FIRST_SENT = 1_772_528_400.0
+"""Unix time at which the first try is sent."""
 RETRY_SECONDS = (10.0, 60.0, 300.0, 1800.0, 7200.0, 21600.0)
 
 
@@ -19,7 +23,7 @@ RETRY_SECONDS = (10.0, 60.0, 300.0, 1800.0, 7200.0, 21600.0)
 class Clock:
     """The sender's clock: days pass in no time."""
 
-    now: float = 1_772_528_400.0
+    now: float = FIRST_SENT
 
     def sleep(self, seconds: float) -> None:
         self.now += seconds
@@ -51,8 +55,10 @@ class Sender:
     only_200: bool = False
     too_late: float | None = None
     """Seconds after which an answer, though received, counts as a failure."""
+    scheme: Scheme = field(default_factory=Scheme)
+    """How it signs. A signed timestamp is that of the machine, not of `clock`: the receiver has no other."""
     change: Callable[[bytes], bytes] = bytes
-    """What becomes of the body from try to try: the same bytes, or for example `reserialised` or `edited`."""
+    """What becomes of the body from try to try: the same bytes; or it is `reserialised`, `rewritten` or `edited`."""
 
     def deliver(self, body: bytes) -> list[Attempt]:
         """Tries until there is a success, or no more retries."""
@@ -83,10 +89,12 @@ class Sender:
             return list(pool.map(lambda _: self._post(body, key), range(self.copies)))
 
     def _post(self, body: bytes, key: bytes) -> Attempt:
-        headers = {HEADER.decode(): sign(key, body), "content-type": "application/json"}
+        url = httpx.URL(self.url)
+        path, _, query = url.raw_path.partition(b"?")
+        headers = {"content-type": "application/json", **Signer(key, self.scheme).headers(body, "POST", path, query)}
         begun = perf_counter()
         try:
-            status = httpx.post(self.url, content=body, headers=headers, timeout=self.timeout).status_code
+            status = httpx.post(url, content=body, headers=headers, timeout=self.timeout).status_code
         except httpx.HTTPError:
             return Attempt(self.clock.now, None, success=False)
         in_time = self.too_late is None or perf_counter() - begun <= self.too_late
@@ -99,6 +107,16 @@ def reserialised(body: bytes) -> bytes:
     value = orjson.loads(body)
     plain = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
     return plain if plain != body else orjson.dumps(value, option=orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2)
+
+
+def rewritten(body: bytes) -> bytes:
+    """The next try as many senders write it: with its number and its time, and in whatever form comes out."""
+    value = orjson.loads(body)
+    attempt = value.get("attempt", 1) + 1
+    value |= {"attempt": attempt, "sent_at": FIRST_SENT + attempt * RETRY_SECONDS[0], "pending_webhooks": 1 % attempt}
+    if attempt % 2:
+        return orjson.dumps(dict(reversed(value.items())))
+    return json.dumps(value, indent=attempt % 4 or None).encode()
 
 
 def edited(body: bytes) -> bytes:

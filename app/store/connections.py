@@ -9,9 +9,8 @@ are redis-py's, but it takes a database that is no number for 0, port 0 for 6379
 connections, where an unknown one is a TypeError and a known one may undo what is set here: so they are read here
 first, and what is not certain is refused.
 
-A sentinel is asked for the
-primary whenever a connection is opened; one that does not answer costs a share of the time there is,
-and the others are asked.
+A sentinel is asked for the primary whenever a connection is opened. asyncio clients ask all at once; for others,
+one that does not answer costs a share of the time there is, and then the next is asked.
 """
 
 import re
@@ -24,23 +23,15 @@ from typing import Any
 from urllib.parse import unquote
 
 from redis import Redis
+from redis.asyncio import ConnectionPool as AsyncConnectionPool
 from redis.asyncio import Redis as AsyncRedis
 from redis.asyncio.retry import Retry as AsyncRetry
-from redis.asyncio.sentinel import Sentinel as AsyncSentinel
-from redis.asyncio.sentinel import SentinelConnectionPool as AsyncSentinelConnectionPool
-from redis.asyncio.sentinel import SentinelManagedConnection as AsyncSentinelManagedConnection
-from redis.asyncio.sentinel import SentinelManagedSSLConnection as AsyncSentinelManagedSSLConnection
 from redis.backoff import NoBackoff
 from redis.connection import parse_url
 from redis.retry import Retry
-from redis.sentinel import (
-    Sentinel,
-    SentinelConnectionPool,
-    SentinelManagedConnection,
-    SentinelManagedSSLConnection,
-)
 
 from app.errors import ConfigError
+from app.store import pools
 
 SENTINEL_SCHEMES = ("redis+sentinel://", "rediss+sentinel://")
 SCHEMES = ("redis://", "rediss://", "unix://", *SENTINEL_SCHEMES)
@@ -247,23 +238,37 @@ def connect(url: str, *, timeout: float, retries: int = 1) -> "Redis":
     _check_certificates(_read_tls(url))
     options = _options(timeout, timeout, Retry(NoBackoff(), retries))
     if not url.startswith(SENTINEL_SCHEMES):
-        return Redis.from_url(url, **options)
+        return Redis.from_pool(pools.FreshPool.from_url(url, **options))
     found = read_sentinel_url(url)
-    sentinel = Sentinel(found.nodes, sentinel_kwargs=_asking(found, timeout, Retry(NoBackoff(), 0)))  # type: ignore[no-untyped-call]
-    pool = _Pool(found.service, sentinel, **found.server, **options)
-    return Redis.from_pool(pool)
+    sentinel = pools.Sentinels(found.nodes, sentinel_kwargs=_asking(found, timeout, Retry(NoBackoff(), 0)))  # type: ignore[no-untyped-call]
+    return Redis.from_pool(pools.PrimaryPool(found.service, sentinel, **found.server, **options))
 
 
 def connect_async(url: str, *, timeout: float | None, connect_timeout: float, retries: int = 1) -> "AsyncRedis":
     """The same for asyncio. A command may take `timeout` seconds, for ever if it is None."""
-    options = _options(timeout, connect_timeout, AsyncRetry(NoBackoff(), retries))
+    return AsyncRedis.from_pool(_async_pool(url, timeout, connect_timeout, retries))
+
+
+def pool_of_pipes(url: str, *, connect_timeout: float) -> AsyncConnectionPool:
+    """Makes connections for `Pipe`, which open in as few round trips as there can be.
+
+    There is one for the password and one for a database that is not the first. redis-py's others, in which
+    client and server say what they are and agree on a protocol, are left out: from far away each costs
+    a good part of a second.
+    """
+    return _async_pool(url, None, connect_timeout, 0, protocol=2, driver_info=None)
+
+
+def _async_pool(
+    url: str, timeout: float | None, connect_timeout: float, retries: int, **greeting: Any
+) -> AsyncConnectionPool:
+    options = _options(timeout, connect_timeout, AsyncRetry(NoBackoff(), retries)) | greeting
     if not url.startswith(SENTINEL_SCHEMES):
-        return AsyncRedis.from_url(url, **options)
+        return pools.AsyncFreshPool.from_url(url, **options)
     found = read_sentinel_url(url)
-    asking = _asking(found, connect_timeout, AsyncRetry(NoBackoff(), 0))
-    sentinel = AsyncSentinel(found.nodes, sentinel_kwargs=asking)  # type: ignore[no-untyped-call]
-    pool = _AsyncPool(found.service, sentinel, **found.server, **options)
-    return AsyncRedis.from_pool(pool)
+    asking = _asking(found, connect_timeout, AsyncRetry(NoBackoff(), 0)) | greeting
+    sentinel = pools.AsyncSentinels(found.nodes, sentinel_kwargs=asking)  # type: ignore[no-untyped-call]
+    return pools.AsyncPrimaryPool(found.service, sentinel, **found.server, **options)
 
 
 def _options(timeout: float | None, connect_timeout: float, retry: Retry | AsyncRetry) -> dict[str, Any]:
@@ -273,58 +278,3 @@ def _options(timeout: float | None, connect_timeout: float, retry: Retry | Async
 def _asking(found: Sentinels, seconds: float, retry: Retry | AsyncRetry) -> dict[str, Any]:
     share = found.share(seconds)
     return found.asked | _options(share, share, retry)
-
-
-class _Connection(SentinelManagedConnection):
-    """To the primary. Mends two things in which redis-py's differs from its ordinary connections."""
-
-    def send_packed_command(self, command: Any, check_health: bool = True) -> None:
-        """Opened anew while a command is tried again, it too asks for the primary: the old one may be none by now."""
-        self.connect()  # type: ignore[no-untyped-call]
-        super().send_packed_command(command, check_health)  # type: ignore[no-untyped-call]
-
-    def read_response(self, *args: Any, disconnect_on_error: bool | None = True, **kwargs: Any) -> Any:
-        """Cut short, be it by a signal, it closes the connection: else the next command gets this one's answer."""
-        return super().read_response(*args, disconnect_on_error=disconnect_on_error, **kwargs)
-
-
-class _TlsConnection(_Connection, SentinelManagedSSLConnection):
-    pass
-
-
-class _AsyncConnection(AsyncSentinelManagedConnection):
-    """To the primary. Mends one thing."""
-
-    async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
-        """As `_Connection` does."""
-        await self.connect()  # type: ignore[no-untyped-call]
-        await super().send_packed_command(command, check_health)
-
-
-class _AsyncTlsConnection(_AsyncConnection, AsyncSentinelManagedSSLConnection):
-    pass
-
-
-class _Pool(SentinelConnectionPool):
-    """Closes the connections to the sentinels along with those to the primary."""
-
-    def __init__(self, *args: Any, ssl: bool = False, **kwargs: Any) -> None:
-        kind = _TlsConnection if ssl else _Connection
-        super().__init__(*args, connection_class=kind, **kwargs)  # type: ignore[no-untyped-call]
-
-    def disconnect(self, inuse_connections: bool = True) -> None:
-        super().disconnect(inuse_connections)
-        if inuse_connections:  # else: only the idle ones, which it does itself when the primary has changed
-            self.sentinel_manager.close()
-
-
-class _AsyncPool(AsyncSentinelConnectionPool):
-    """Closes the connections to the sentinels along with those to the primary."""
-
-    def __init__(self, *args: Any, ssl: bool = False, **kwargs: Any) -> None:
-        kind = _AsyncTlsConnection if ssl else _AsyncConnection
-        super().__init__(*args, connection_class=kind, **kwargs)  # type: ignore[no-untyped-call]
-
-    async def aclose(self) -> None:
-        await super().aclose()
-        await self.sentinel_manager.aclose()

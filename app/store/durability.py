@@ -6,8 +6,10 @@ always`, where each reply comes after the fsync.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
+
+from redis.exceptions import NoPermissionError
 
 WAITAOF_SINCE = (7, 2)
 OLDEST_SERVER = (7, 0)
@@ -40,6 +42,9 @@ class Server:
     primary: bool = True
     replicas: int = 0
     """Those connected and in step, though perhaps behind."""
+    memory_used: int = 0
+    memory_limit: int = 0
+    """In bytes. A limit of 0 is none."""
 
     @classmethod
     def from_info(cls, info: Mapping[str, Any], config: Mapping[str, str]) -> "Server":
@@ -53,6 +58,8 @@ class Server:
             maxmemory_policy=info.get("maxmemory_policy") or config.get("maxmemory-policy"),
             primary=info.get("role", "master") == "master",
             replicas=sum(_online(info.get(f"slave{n}")) for n in range(int(info.get("connected_slaves", 0)))),
+            memory_used=int(info.get("used_memory", 0)),
+            memory_limit=int(info.get("maxmemory", 0)),
         )
 
     @property
@@ -75,12 +82,25 @@ class Plan:
     """Whether a replica's memory is all that can be asked for, not its disk."""
     shortfall: str | None = None
     """Why the server cannot do what is configured, and the remedy."""
+    by_reply: bool = field(default=False, compare=False)
+    """Whether the reply to the batch itself comes after the fsync, as with `appendfsync always`. The waits then
+    only make sure of it, and a user who may not wait loses nothing."""
 
     def confirmed(self, replies: Sequence[Any]) -> bool:
-        """Whether the replies to the waits say that it is as durable as planned: one that does is enough."""
+        """Whether the replies to the waits, or the errors, say that it is as durable as planned.
+
+        One that does is enough.
+
+        Raises:
+            ResponseError: one is an error, and not that of a user who need not wait.
+        """
         return not self.waits or any(map(self._suffices, replies))
 
     def _suffices(self, reply: Any) -> bool:
+        if isinstance(reply, Exception):
+            if self.by_reply and isinstance(reply, NoPermissionError):
+                return True
+            raise reply
         if isinstance(reply, int):  # to WAIT: how many replicas have it in memory
             return self.in_memory and reply >= self.replicas
         local, replicas = reply
@@ -91,6 +111,9 @@ def plan(wanted: Durability, server: Server, budget: float) -> Plan:
     """How to do what is wanted on this server, in `budget` seconds."""
     if not server.primary:
         return Plan(shortfall="it is a replica, and takes no writes: name the primary in REDIS_URL, or the sentinels")
+    if server.may_evict:
+        remedy = "set `maxmemory-policy noeviction`"
+        return Plan(shortfall=f"`maxmemory-policy {server.maxmemory_policy}` may throw events away: {remedy}")
     if wanted == "memory":
         return Plan()
     if not server.aof:
@@ -103,7 +126,7 @@ def plan(wanted: Durability, server: Server, budget: float) -> Plan:
         return _with_replica(server, int(budget * 1000), REPLICA_BATCHES if always else EVERYSEC_BATCHES)
     if server.version >= WAITAOF_SINCE:
         # For ever, by the server's clock: the batch's own deadline ends it with the connection.
-        return Plan((("WAITAOF", LOCAL, 0, 0),), BATCHES if always else EVERYSEC_BATCHES)
+        return Plan((("WAITAOF", LOCAL, 0, 0),), BATCHES if always else EVERYSEC_BATCHES, by_reply=always)
     return Plan()
 
 

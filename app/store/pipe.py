@@ -9,37 +9,50 @@ from typing import Any
 
 import hiredis
 from redis.asyncio import ConnectionPool
-from redis.exceptions import ResponseError
+from redis.exceptions import ConnectionError, ResponseError  # noqa: A004
 
 Command = tuple[str | int | float | bytes | memoryview, ...]
 """As hiredis packs it."""
 
 
 class Pipe:
-    """One connection of a pool's kind, for one caller at a time. It connects when it is needed."""
+    """One connection of a pool's kind, for one caller at a time.
+
+    It connects once. A connection that is lost is not made anew behind the caller's back: another server
+    may be at the other end then, about which nothing is known.
+    """
 
     def __init__(self, pool: ConnectionPool) -> None:
         self._connection = pool.make_connection()  # type: ignore[no-untyped-call]
 
-    async def send(self, *commands: Command) -> list[Any]:
-        """The reply to each command.
+    async def connect(self) -> None:
+        """Connects, and says who we are.
 
         Raises:
-            RedisError: the server cannot be reached, or replied with an error to one of them.
+            RedisError: the server cannot be reached, or does not let us in.
         """
+        await self._connection.connect()
+
+    async def ask(self, *commands: Command) -> list[Any]:
+        """The reply to each command, among them the errors, as `ResponseError`s.
+
+        Raises:
+            RedisError: the connection is lost.
+        """
+        if not self._connection.is_connected:
+            raise ConnectionError("The connection is lost.")
         packed = b"".join([hiredis.pack_command(command) for command in commands])  # type: ignore[arg-type]
         await self._connection.send_packed_command(packed, check_health=False)
         replies: list[Any] = []
-        failure: ResponseError | None = None
         for _ in commands:
             try:
                 replies.append(await self._connection.read_response())
             except ResponseError as error:  # the replies after it have to be read all the same
-                failure = failure or error
-        if failure:
-            raise failure
+                replies.append(error)
         return replies
 
-    async def close(self) -> None:
-        """Ends the connection; the next command makes a new one."""
-        await self._connection.disconnect(nowait=True)
+    def close(self) -> None:
+        """Ends the connection at once. What has not been sent yet is not sent any more."""
+        if self._connection.is_connected:
+            self._connection._writer.transport.abort()
+            self._connection._close()

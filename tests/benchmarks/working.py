@@ -11,7 +11,6 @@ from rq import Queue
 from rq.serializers import JSONSerializer
 
 from app.cli.embedded import EmbeddedServer
-from app.delivery.envelope import identify, read_envelope
 from app.delivery.samples import sample
 from app.inbox.inbox import Inbox
 from app.inbox.record import Delivery
@@ -21,6 +20,7 @@ from tests.benchmarks.processes import KEY, PYTHON_M, cpu_seconds, environment, 
 from tests.benchmarks.rivals import BULLMQ, CELERY, HOME, TASKIQ
 from tests.benchmarks.rivals import fill as rival_fill
 from tests.support import wait_until
+from tests.support.deliveries import received
 from tests.support.processes import family
 from tests.support.stack import make_settings
 
@@ -137,9 +137,7 @@ def fill(server: EmbeddedServer, number: int, batch: int = 2000) -> None:
 
 
 def _delivery() -> Delivery:
-    body = sample("job.created")
-    identity = identify(body, read_envelope(body).event_id)
-    return Delivery(identity.id, identity.digest, b'{"type":"job.created"}', body)
+    return received(sample("job.created"))
 
 
 def start_latencies(server: EmbeddedServer, seconds: float) -> tuple[float, float]:

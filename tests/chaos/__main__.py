@@ -21,7 +21,7 @@ from tests.chaos.report import Row, as_json, markdown, rows, table
 from tests.chaos.runner import Outcome, Runner, plan
 from tests.chaos.world import World
 
-SECONDS: dict[type[World], float] = {World: 215, FailoverWorld: 60}
+SECONDS: dict[type[World], float] = {World: 235, FailoverWorld: 60}
 SECONDS_QUICK = 60
 OPEN_FILES = 8192
 """For a thousand connections at once, in the receivers and here."""

@@ -46,10 +46,10 @@ def _stored(record: Record) -> Stored:
 
 def life(event: str, ledger: Ledger, inbox: Inbox, begun: float) -> list[str]:
     """Everything known of one event, in seconds since the run began; what Redis has noted, by its clock."""
-    bodies = {delivery.body for delivery in ledger.deliveries if delivery.id == event}
+    said = {delivery.said for delivery in ledger.deliveries if delivery.id == event}
     lines: list[tuple[float, str]] = []
     for delivery in ledger.deliveries:
-        if delivery.body in bodies:
+        if delivery.said in said:
             answer = f"{delivery.status or 'no answer'} {delivery.verdict or ''}".strip()
             took = f" after {delivery.answered - delivery.sent:.3f} s" if delivery.answered else ""
             lines.append((delivery.sent, f"delivered to receiver {delivery.receiver}: {answer}{took}"))

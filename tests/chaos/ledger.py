@@ -30,6 +30,13 @@ class Delivery:
     """`accepted`, `duplicate` or `conflict`."""
     id: str | None = None
     """The event that the delivery was recorded as."""
+    first: bytes | None = None
+    """The body of which this one was written anew; None if it was not."""
+
+    @property
+    def said(self) -> bytes:
+        """What makes deliveries the same event: the body as it was written first."""
+        return self.first or self.body
 
 
 class Effect(NamedTuple):

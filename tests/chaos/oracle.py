@@ -90,14 +90,15 @@ def acknowledged(deliveries: Sequence[Delivery]) -> dict[str, list[Delivery]]:
 
 def _lost(evidence: Evidence, steps: Mapping[str, Sequence[str]], doomed: str) -> Iterator[Violation]:
     noted = {(effect.event, effect.step) for effect in evidence.effects if effect.kind == "effect"}
+    said = {delivery.body: delivery.said for delivery in evidence.deliveries}
     for id, deliveries in acknowledged(evidence.deliveries).items():
         at = deliveries[0].answered or 0.0
         record = evidence.records.get(id)
         if record is None:
             yield Violation("lost", id, at, "answered 200, and there is no record")
             continue
-        if any(delivery.body != record.body for delivery in deliveries):
-            yield Violation("lost", id, at, "answered 200, and the record has another body")
+        if any(delivery.said != said.get(record.body) for delivery in deliveries):
+            yield Violation("lost", id, at, "answered 200, and the record says something else")
         if record.state not in FINAL_STATES:
             yield Violation("lost", id, at, f"answered 200, and it is {record.state} at the end")
         elif (record.state == "dead") != (record.type == doomed):
@@ -108,16 +109,16 @@ def _lost(evidence: Evidence, steps: Mapping[str, Sequence[str]], doomed: str) -
 
 
 def _duplicated(deliveries: Sequence[Delivery]) -> Iterator[Violation]:
-    """The same bytes are one event, and new at most once."""
+    """What says the same is one event, in whatever bytes, and new at most once."""
     ids: dict[bytes, set[str]] = defaultdict(set)
     for id, known in acknowledged(deliveries).items():
-        ids[known[0].body].add(id)
+        ids[known[0].said].add(id)
         news = [delivery for delivery in known if delivery.verdict == "accepted"]
         if len(news) > 1:
             yield Violation("repeated", id, news[1].answered or 0.0, f"accepted {len(news)} times as new")
     for several in ids.values():
         if len(several) > 1:
-            yield Violation("repeated", min(several), 0, f"the same bytes are events {sorted(several)}")
+            yield Violation("repeated", min(several), 0, f"what says the same is events {sorted(several)}")
 
 
 def repeats(evidence: Evidence) -> list[Repeat]:

@@ -1,6 +1,7 @@
 """JobsiteOn under chaos: a steady stream of events, sent again until answered 200.
 
-Among them are deliberate duplicates, conflicts (the same id, other bytes) and forgeries. What each event
+Every other event's tries are written anew, each in another form. Among the events are deliberate duplicates,
+conflicts (the same id, another business object) and forgeries. What each event
 is, where it goes and what is done with it is decided by the seed.
 """
 
@@ -8,12 +9,13 @@ import asyncio
 import random
 from collections.abc import Sequence
 from time import monotonic
+from zlib import crc32
 
 import httpx
 import orjson
 
 from app.delivery.signature import HEADER, sign
-from app.simulator.sender import edited
+from app.simulator.sender import edited, rewritten
 from tests.chaos.handlers import STEPS
 from tests.chaos.ledger import Delivery, Ledger
 
@@ -32,6 +34,8 @@ RESOURCES = 5
 TYPES, WEIGHTS = list(STEPS), (45, 25, 10, 5, 10, 5, 0)
 """The last is sent by a fault only."""
 DUPLICATES, LATE_DUPLICATES, CONFLICTS, FORGERIES = 0.05, 0.05, 0.05, 0.05
+REWRITTEN = 0.5
+"""Of the duplicates."""
 LATE_SECONDS = 2.0
 _WRONG_KEY = b"not-the-key-0123456789"
 
@@ -84,22 +88,31 @@ class Sender:
         if chance < FORGERIES:
             await self._post(body, rng.randrange(len(self._urls)), authentic=False)
         elif chance < FORGERIES + DUPLICATES:
-            await asyncio.gather(*(self.deliver(body, index) for index in range(len(self._urls))))
+            await asyncio.gather(
+                self.deliver(body, 0),
+                *(self.deliver(body, index, again=rng.random() < REWRITTEN) for index in range(1, len(self._urls))),
+            )
         elif chance < FORGERIES + DUPLICATES + CONFLICTS:
             await asyncio.gather(self._deliver_somewhere(body, rng), self._deliver_somewhere(edited(body), rng))
         else:
             await self._deliver_somewhere(body, rng)
             if chance > 1 - LATE_DUPLICATES:
                 await asyncio.sleep(rng.uniform(0, LATE_SECONDS))
-                await self._deliver_somewhere(body, rng)
+                await self._deliver_somewhere(body, rng, again=rng.random() < REWRITTEN)
 
-    async def _deliver_somewhere(self, body: bytes, rng: random.Random) -> Delivery | None:
-        return await self.deliver(body, rng.randrange(len(self._urls)))
+    async def _deliver_somewhere(self, body: bytes, rng: random.Random, *, again: bool = False) -> Delivery | None:
+        return await self.deliver(body, rng.randrange(len(self._urls)), again=again)
 
-    async def deliver(self, body: bytes, receiver: int, *, roam: bool = True) -> Delivery | None:
-        """Delivers until answered 200, to one receiver after the other if it may roam; None if it gives up."""
+    async def deliver(self, body: bytes, receiver: int, *, roam: bool = True, again: bool = False) -> Delivery | None:
+        """Delivers until answered 200, to one receiver after the other if it may roam; None if it gives up.
+
+        With `again`, the first try is written anew already.
+        """
+        sent = rewritten(body) if again else body
+        anew = crc32(body) % 2 == 0
         for attempt, pause in enumerate((*RETRY_SECONDS, 0.0)):
-            delivery = await self._post(body, (receiver + attempt * roam) % len(self._urls))
+            delivery = await self._post(sent, (receiver + attempt * roam) % len(self._urls), first=body)
+            sent = rewritten(sent) if anew else sent
             if delivery.status == httpx.codes.OK:
                 return delivery
             await asyncio.sleep(pause)
@@ -118,8 +131,10 @@ class Sender:
         """One delivery, whatever comes of it."""
         return await self._post(body, receiver)
 
-    async def _post(self, body: bytes, receiver: int, *, authentic: bool = True) -> Delivery:
-        delivery = Delivery(body, receiver, monotonic(), authentic)
+    async def _post(
+        self, body: bytes, receiver: int, *, authentic: bool = True, first: bytes | None = None
+    ) -> Delivery:
+        delivery = Delivery(body, receiver, monotonic(), authentic, first=first)
         self._ledger.deliveries.append(delivery)
         key = self._key if authentic else _WRONG_KEY
         headers = {HEADER.decode(): sign(key, body), "content-type": "application/json"}

@@ -74,7 +74,8 @@ class World:
         try:
             self.start_redis()
             self.receivers = [
-                self._service(f"receiver-{n}", "app", "serve", "--port", str(port)) for n, port in enumerate(self.ports)
+                self._service(f"receiver-{n}", "tests.chaos.receiver", "--port", str(port))
+                for n, port in enumerate(self.ports)
             ]
             self.supervisors = [self._service(f"workers-{n}", "workers") for n in range(SUPERVISORS)]
             self._keeper.services = [*self.receivers, *self.supervisors]

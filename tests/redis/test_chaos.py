@@ -54,6 +54,24 @@ def test_the_oracle_has_nothing_to_say_where_all_is_well() -> None:
     assert broken() == set()
 
 
+ANEW = b'{"n": 1, "attempt": 2}'
+
+
+def test_the_oracle_takes_a_try_written_anew_for_the_same() -> None:
+    """P4."""
+    again = delivered(ANEW, verdict="duplicate", first=BODY)
+    assert broken(deliveries=[*GOOD.deliveries, again]) == set()
+    assert broken(deliveries=[*GOOD.deliveries, again], records={ID: Stored("done", ANEW, "chaos.slow")}) == set()
+
+
+def test_the_oracle_sees_a_try_written_anew_that_became_a_second_event() -> None:
+    """P4."""
+    again = delivered(ANEW, "e2", verdict="conflict", first=BODY)
+    records = {**GOOD.records, "e2": Stored("done", ANEW, "chaos.slow")}
+    noted = [*GOOD.effects, effect(3.0, event="e2", key="key 2")]
+    assert broken(deliveries=[*GOOD.deliveries, again], records=records, effects=noted) == {"repeated"}
+
+
 @pytest.mark.parametrize(
     "records",
     [

@@ -5,18 +5,17 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
-import orjson
 import pytest
 
 from app.cli import app as cli
 from app.config.settings import Settings
 from app.config.table import settings_table
-from app.delivery.envelope import identify, read_envelope
 from app.delivery.samples import sample
 from app.inbox.inbox import Inbox
-from app.inbox.record import STATES, Delivery
+from app.inbox.record import STATES
+from app.ops.problems import as_markdown as problems_table
 from app.simulator import Api, serve
-from tests.support.deliveries import accept_all
+from tests.support.deliveries import accept_all, received
 from tests.support.inbox import take
 from tests.support.stack import KEY, ROOT
 from workers.processor import Processor
@@ -33,6 +32,13 @@ def test_the_table_of_settings_is_the_one_of_the_code() -> None:
     begin, end = "<!-- settings: `jobhook settings --markdown` -->\n", "<!-- end of settings -->"
     page = TEXTS["deploy/SETTINGS.md"]
     assert page.partition(begin)[2].partition(end)[0].strip() == settings_table().strip()
+
+
+def test_every_finding_is_on_the_page_with_its_remedy() -> None:
+    """P9. To renew it: put in what `jobhook doctor --markdown` prints."""
+    begin, end = "<!-- findings: `jobhook doctor --markdown` -->\n", "<!-- end of findings -->"
+    page = TEXTS["deploy/TROUBLESHOOTING.md"]
+    assert page.partition(begin)[2].partition(end)[0].strip() == problems_table().strip()
 
 
 @pytest.mark.parametrize("document", TEXTS)
@@ -76,7 +82,7 @@ def test_the_readme_is_read_to_its_end() -> None:
 
 def test_every_promise_has_a_test_that_cites_it() -> None:
     tests = "".join(file.read_text() for file in Path(ROOT, "tests").glob("*/test_*.py"))
-    for number in range(1, 9):
+    for number in range(1, 10):
         assert re.search(rf"\bP{number}\b", tests), f"P{number}"
 
 
@@ -151,10 +157,7 @@ def test_every_handler_in_the_documents_runs(
     (handler,) = registry.handlers
     type = next(t for t in ("invoice.paid", "job.completed") if handler.pattern.match(t))
     body = sample(type)
-    envelope = read_envelope(body)
-    identity = identify(body, envelope.event_id)
-    meta = orjson.dumps(envelope._asdict())
-    accept_all(settings, Delivery(identity.id, identity.digest, meta, body))
+    accept_all(settings, received(body))
     record = take(inbox)
     with serve(Api(KEY)) as jobsiteon:
         api = {"api_url": f"{jobsiteon.url}/v1", "api_plain_loopback": True}

@@ -15,7 +15,8 @@ from app.cli.embedded import DURABLE, EmbeddedServer, free_port
 from app.config.settings import Settings
 from app.errors import ConfigError
 from app.inbox.inbox import Inbox, connect
-from app.ops.health import Check, check, refuse_to_start
+from app.ops.health import check, refuse_to_start
+from app.ops.problems import Check
 from tests.support import wait_until
 from tests.support.sentinel import FAST_SYNC, in_step, replicates
 from tests.support.stack import MakeStack, Stack, make_settings
@@ -117,6 +118,7 @@ def test_only_what_loses_events_stops_a_start(serve: Serve) -> None:
 def test_memory_that_is_nearly_full_is_told_in_time(own_server: EmbeddedServer) -> None:
     """P6."""
     with connected(own_server.url) as (_, redis):
+        redis.setrange("much", 20_000_000, b"x")
         used: Any = redis.info("memory")["used_memory"]
         redis.config_set("maxmemory", int(used * 1.05))
     assert problems(own_server.url) == {"memory": "warn"}
@@ -137,7 +139,7 @@ def test_a_wrong_password_is_told_without_telling_it(serve: Serve) -> None:
         redis.config_set("requirepass", "the-right-one")
     url = f"redis://:the-wrong-one@127.0.0.1:{server.port}/0"
     (finding,) = findings(url).values()
-    assert finding.finding == "does not let us in (AuthenticationError)"
+    assert finding.finding == "does not let us in (WRONGPASS)"
     assert "-one" not in repr(finding)
 
 

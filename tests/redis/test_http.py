@@ -103,7 +103,7 @@ def test_requests_pipelined_without_end_are_cut_off(receiver: Stack) -> None:
     with closing(connect(receiver)) as connection:
         connection.sendall(whole * (MAX_PIPELINED + 1))
         assert statuses(connection, MAX_PIPELINED + 1) == [200] * (MAX_PIPELINED + 1)
-    request = b"GET /healthz HTTP/1.1\r\nA: b\r\n\r\n"
+    request = b"GET /healthz HTTP/1.1\r\nHost: b\r\n\r\n"
     with closing(connect(receiver)) as connection:
         try:
             connection.sendall(request * 1000)
@@ -148,7 +148,8 @@ def test_trailers_are_not_taken_for_headers(server: EmbeddedServer, tmp_path: Pa
             behind = ("X-Forwarded-Proto: https", "X-Forwarded-For: 203.0.113.9")
             connection.sendall(head("Transfer-Encoding: chunked", *behind) + chunks)
             assert statuses(connection, 1) == [200]
-        assert stack.log_lines("delivery")[0]["client"] == "203.0.113.9"
+        (line,) = stack.log_lines("delivery", at_least=1)
+        assert line["client"] == "203.0.113.9"
 
 
 def test_headers_that_are_asked_for_again_and_again_are_read_each_time(receiver: Stack) -> None:

@@ -252,7 +252,7 @@ def test_a_dead_event_forgotten_can_come_again(inbox: Inbox, accept: Callable[..
     """P4: its marker does not outlive its record, or the redelivery would be swallowed."""
     id = accept()
     inbox.work("w", ended(take(inbox), "dead"), want="")
-    marker, record = inbox.redis.ttl(f"jobhook:seen:{id}"), inbox.redis.ttl(f"jobhook:event:{id}")
+    marker, record = inbox.redis.ttl(f"jobhook:said:{id}"), inbox.redis.ttl(f"jobhook:event:{id}")
     assert marker <= record <= inbox.settings.retention
 
 
@@ -263,7 +263,7 @@ def test_an_event_open_for_longer_than_the_window_is_not_made_twice(
     """P4: its marker is gone, its record tells."""
     id = accept(delivery(b"one", "evt"))
     for _ in range(2):
-        inbox.redis.delete(f"jobhook:seen:{id}")
+        inbox.redis.delete(f"jobhook:said:{id}")
         accept(delivery(body, "evt"))
     counts = inbox.stats().counts
     assert counts["deliveries:accepted"] == 1

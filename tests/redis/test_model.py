@@ -26,7 +26,7 @@ from hypothesis.stateful import (
 from redis import Redis
 
 from app.config.settings import Settings
-from app.delivery.envelope import ID_LENGTH
+from app.delivery.identity import DIGEST_BYTES, ID_LENGTH
 from app.inbox.inbox import Inbox
 from app.inbox.record import OPEN_STATES, STATES, Delivery, Ended, Outcome, Record, Sweep
 from app.receiver.intake import Intake, Receipt
@@ -44,10 +44,22 @@ SHRINKING_SECONDS = 400
 """What a failure may take to be brought into its shortest form; all being well it takes some ten."""
 
 LIST, JOB = "rq:queue:jobhook", "rq:job:"
-KEYS, BODIES = ("a", "b"), (b"one", b"two")
+KEYS = ("a", "b")
+BODIES = (
+    b"no JSON",
+    b'{"data":{"n":1}}',
+    b'{"data": {"n": 1}, "attempt": 2}',
+    b'{"data":{"n":2}}',
+    b'{"data": {"n": 2}}',
+)
+"""Of three meanings; two of them are spelled in two ways."""
 WORKERS = ("w1", "w2")
 T = TypeVar("T", str, tuple[str, int])
 OUTCOMES: tuple[Outcome, ...] = ("done", "retry", "dead")
+
+
+def conflict_id(id: str, digest: bytes) -> str:
+    return hashlib.sha1(id.encode() + digest, usedforsecurity=False).hexdigest()[:ID_LENGTH]
 
 
 @dataclass
@@ -55,11 +67,15 @@ class Modelled:
     """One event."""
 
     body: bytes
+    digest: bytes
     conflict_of: str | None = None
     state: str = "queued"
     token: int = 0
     attempt: int = 0
+    crashes: int = 0
     redelivered: int = 0
+    rewritten: int = 0
+    rewritten_body: bytes | None = None
     worker: str | None = None
     steps: dict[str, Any] = field(default_factory=dict)
     history: dict[int, bytes | None] = field(default_factory=dict)
@@ -88,22 +104,27 @@ class Model:
     def within(self, *states: str) -> list[str]:
         return sorted(id for id, event in self.events.items() if event.state in states)
 
-    def deliver(self, id: str, digest: bytes, body: bytes) -> tuple[str, str]:
-        status, id = self._admit(id, digest, body)
+    def deliver(self, delivery: Delivery) -> tuple[str, str]:
+        status, id = self._admit(delivery.identity.id, delivery.identity.digest, delivery.body)
         self.counts[f"deliveries:{status}"] += 1
         return status, id
 
     def _admit(self, id: str, digest: bytes, body: bytes) -> tuple[str, str]:
-        kept = self.events.get(id)
-        if id not in self.markers and kept is None:
-            return self._create("accepted", id, digest, Modelled(body))
-        if self.markers.get(id, digest if kept and kept.body == body else b"") == digest:
-            return self._redeliver(id), id
-        conflict_id = hashlib.sha1(id.encode() + digest, usedforsecurity=False).hexdigest()[:ID_LENGTH]
-        if conflict_id not in self.markers and conflict_id not in self.events:
-            return self._create("conflict", conflict_id, digest, Modelled(body, conflict_of=id))
-        self.markers[conflict_id] = digest
-        return self._redeliver(conflict_id), conflict_id
+        known = self._known(id)
+        if known is None:
+            return self._create("accepted", id, digest, Modelled(body, digest))
+        if known == digest:
+            self.markers[id] = digest
+            return self._redeliver(id, body), id
+        conflict = conflict_id(id, digest)
+        if self._known(conflict) is None:
+            return self._create("conflict", conflict, digest, Modelled(body, digest, conflict_of=id))
+        self.markers[conflict] = digest
+        return self._redeliver(conflict, body), conflict
+
+    def _known(self, id: str) -> bytes | None:
+        """The digest of what has been said under an id."""
+        return self.markers.get(id) or (self.events[id].digest if id in self.events else None)
 
     def _create(self, status: str, id: str, digest: bytes, event: Modelled) -> tuple[str, str]:
         self.markers[id] = digest
@@ -111,11 +132,14 @@ class Model:
         self._enqueue(id)
         return status, id
 
-    def _redeliver(self, id: str) -> str:
+    def _redeliver(self, id: str, body: bytes) -> str:
         event = self.events.get(id)
         if event is None:
             return "duplicate"
         event.redelivered += 1
+        if body != event.body:
+            event.rewritten += 1
+            event.rewritten_body = body
         if event.state != "dead":
             return "duplicate"
         self._revive(id)
@@ -134,7 +158,7 @@ class Model:
         self.finished.get(event.state, set()).discard(id)
         self.expired.discard((event.state, id))
         self.due_at.pop(id, None)
-        event.attempt = 0
+        event.attempt = event.crashes = 0
         self._enqueue(id)
 
     def take(self, worker: str) -> str | None:
@@ -201,10 +225,11 @@ class Model:
         self._leave(id)
         event.history[event.token] = None
         self.counts["attempts:crashed"] += 1
-        if event.attempt >= MAX_ATTEMPTS:
+        event.crashes += 1
+        if event.crashes >= MAX_ATTEMPTS:
             self._close(id, "dead")
         else:
-            self._retry(id, due=event.attempt == 1)  # at once the first time, a second later the next
+            self._retry(id, due=event.crashes == 1)  # at once the first time, a second later the next
 
     def release(self, worker: str, counts: bool) -> set[str]:
         ids = {id for id in self.within("running") if self.events[id].worker == worker}
@@ -270,7 +295,7 @@ class Model:
 def found(redis: "Redis", retention: float) -> dict[str, Any]:
     """The same, as it is."""
     ids = {key.decode().rpartition(":")[2] for key in redis.scan_iter("jobhook:event:*")}
-    markers = [key.decode() for key in redis.scan_iter("jobhook:seen:*")]
+    markers = [key.decode() for key in redis.scan_iter("jobhook:said:*")]
     assert all(redis.ttl(key) > 0 for key in markers)
     counts: Any = redis.hgetall("jobhook:counts")
     line: Any = redis.lrange(LIST, 0, -1)
@@ -298,11 +323,15 @@ def _read(redis: "Redis", id: str) -> Modelled:
     history = {int(name[8:]): line for name, line in fields.items() if name.startswith("attempt:")}
     return Modelled(
         body=fields["body"],
+        digest=fields["said"],
         conflict_of=fields["conflict_of"].decode() if "conflict_of" in fields else None,
         state=fields["state"].decode(),
         token=int(fields.get("token", 0)),
         attempt=int(fields.get("attempt", 0)),
+        crashes=int(fields.get("crashes", 0)),
         redelivered=int(fields.get("redelivered", 0)),
+        rewritten=int(fields.get("rewritten", 0)),
+        rewritten_body=fields.get("rewritten_body"),
         worker=fields["worker"].decode() if "worker" in fields else None,
         steps={name[5:]: orjson.loads(fields[name]) for name in fields if name.startswith("step:")},
         history={token: None if b'"crashed"' in line else line for token, line in history.items()},
@@ -359,7 +388,7 @@ class Machine(RuleBasedStateMachine):
             return list(await asyncio.gather(*map(self.intake.accept, made)))
 
         receipts = self.runner.run(accept())
-        assert receipts == [self.model.deliver(one.id, one.digest, one.body) for one in made]
+        assert receipts == [self.model.deliver(one) for one in made]
         self.sent |= {receipt.id: one for receipt, one in zip(receipts, made, strict=True)}
 
     @rule(worker=st.sampled_from(WORKERS))
@@ -503,8 +532,10 @@ class Machine(RuleBasedStateMachine):
     @rule(pick=picks)
     def reach_the_retention(self, pick: int) -> None:
         id = _pick(self.model.within("done", "dead"), pick)
-        state = self.model.events[id].state
-        self.redis.delete(f"jobhook:event:{id}", *([f"jobhook:seen:{id}"] if state == "dead" else []))
+        event = self.model.events[id]
+        state = event.state
+        self.redis.delete(f"jobhook:event:{id}", *([f"jobhook:said:{id}"] if state == "dead" else []))
+        self._forget_former_id(event)
         self._set_score(state, [id], 1)
         self.model.forget(id)
 
@@ -513,8 +544,16 @@ class Machine(RuleBasedStateMachine):
     def reach_the_dedupe_window(self, pick: int) -> None:
         """It is never shorter than the retention, so the record is gone by then, or still open."""
         id = _pick(set(self.model.markers) - set(self.model.within("done", "dead")), pick)
-        self.redis.delete(f"jobhook:seen:{id}")
+        self.redis.delete(f"jobhook:said:{id}")
+        if id in self.model.events:
+            self._forget_former_id(self.model.events[id])
         del self.model.markers[id]
+
+    def _forget_former_id(self, event: Modelled) -> None:
+        """The marker for receivers of earlier releases lives no longer than a record after its end."""
+        if event.conflict_of:
+            digest = hashlib.sha256(event.body).digest()[:DIGEST_BYTES]
+            self.redis.delete(f"jobhook:seen:{conflict_id(event.conflict_of, digest)}")
 
     @invariant()
     def the_inbox_is_as_modelled(self) -> None:

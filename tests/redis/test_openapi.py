@@ -6,11 +6,13 @@ from typing import Any
 
 import httpx
 import pytest
+from redis import Redis
 
 from app import __version__
 from app.cli.embedded import EmbeddedServer
 from app.config.settings import Settings
-from app.main import create_app
+from app.delivery.scheme import Scheme
+from app.main import create_app, openapi
 from app.receiver.endpoint import PATH
 from app.receiver.refusals import REFUSALS
 from tests.support.stack import Stack
@@ -26,9 +28,8 @@ def receiver(server: EmbeddedServer, tmp_path_factory: pytest.TempPathFactory) -
 
 
 @pytest.fixture(scope="module")
-def document(receiver: Stack) -> Json:
-    document: Json = httpx.get(f"http://127.0.0.1:{receiver.port}/openapi.json").raise_for_status().json()
-    return document
+def document() -> Json:
+    return openapi(Scheme())
 
 
 @pytest.fixture
@@ -114,8 +115,14 @@ def test_the_answers_are_as_described(receiver: Stack, operation: Json) -> None:
         assert conforms(accepted.json(), described["schema"])
 
 
-def test_the_document_can_be_read_in_a_browser(receiver: Stack) -> None:
-    assert "openapi.json" in httpx.get(f"http://127.0.0.1:{receiver.port}/docs").raise_for_status().text
+def test_the_answer_to_a_try_is_as_described(receiver: Stack, document: Json) -> None:
+    described = document["paths"][PATH]["get"]["responses"]["200"]["content"]["application/json"]
+    assert conforms(httpx.get(receiver.url).json(), described["schema"])
+
+
+def test_the_document_needs_neither_settings_nor_redis(document: Json, settings: Settings, redis: Redis) -> None:
+    """And is that of the application that is served."""
+    assert create_app(settings).openapi() == document
 
 
 def test_the_webhook_has_one_route_and_one_entry(settings: Settings) -> None:

@@ -2,18 +2,39 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from time import monotonic
 
 import orjson
 
 from app.config.settings import Settings
-from app.delivery.envelope import identify
+from app.delivery.envelope import Envelope, Reader
+from app.delivery.identity import Identity, identify
+from app.delivery.payload import read_payload
 from app.inbox.record import Delivery
 from app.receiver.intake import Intake, Receipt
+from app.receiver.refusals import Unavailable
+from tests.support import PATIENCE_SECONDS
+
+_READER = Reader()
+
+
+def identity(body: bytes, reader: Reader = _READER) -> Identity:
+    """Of a body, as the receiver makes it."""
+    payload = read_payload(body)
+    envelope = reader.read(payload.value)
+    return identify(body, payload, envelope, reader.former_event_id(payload.value, envelope))
+
+
+def received(body: bytes) -> Delivery:
+    """A delivery with all that is read of its body."""
+    envelope = _READER.read(read_payload(body).value)
+    return Delivery(identity(body), orjson.dumps(envelope._asdict()), body)
 
 
 def delivery(body: bytes, event_id: str | None = None, type: str = "test.ok") -> Delivery:
-    identity = identify(body, event_id)
-    return Delivery(identity.id, identity.digest, orjson.dumps({"type": type}), body)
+    """A delivery of which the test says what has been read of it."""
+    identity = identify(body, read_payload(body), Envelope(event_id, type), event_id)
+    return Delivery(identity, orjson.dumps({"type": type}), body)
 
 
 def run(settings: Settings, use: Callable[[Intake], Awaitable[object]]) -> object:
@@ -41,3 +62,13 @@ def queue_events(settings: Settings, number: int, type: str = "test.ok") -> list
     bodies = [f'{{"type":"{type}","n":{n}}}'.encode() for n in range(number)]
     receipts = accept_all(settings, *(delivery(body, type=type) for body in bodies))
     return [receipt.id for receipt in receipts]
+
+
+async def accept_patiently(intake: Intake, wanted: Delivery) -> Receipt:
+    """Sends again as JobsiteOn would, but at once."""
+    deadline = monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            return await intake.accept(wanted)
+        except Unavailable:
+            assert monotonic() < deadline

@@ -41,6 +41,15 @@ def succeed(event: Event) -> None:
     note(event, f"ok {event.attempt}")
 
 
+@on("test.print")
+def print_much(event: Event) -> None:
+    """More than a pipe holds, and what ASCII has no letters for."""
+    for number in range(2000):
+        print(f"{number}: {'é' * 100}", flush=True)  # noqa: T201 - as handlers do
+        print(f"{number}: {'é' * 100}", file=sys.stderr)  # noqa: T201
+    note(event, "printed")
+
+
 @on("test.async")
 async def succeed_async(event: Event) -> None:
     await asyncio.sleep(0)

@@ -47,8 +47,12 @@ class Stack:
         self.redis: Redis = connect(self.settings)
         self.inbox = Inbox(self.redis, self.settings)
         self.processes: list[subprocess.Popen[bytes]] = []
+        self.files: tuple[int, ...] = ()
+        """Open files that the processes inherit."""
         self.code = ROOT
         """The folder whose code is started: another version's, in tests of upgrades."""
+        self.output: int | None = None
+        """A file descriptor for what the next processes print; their logs by default."""
         self.environment = {
             **clean_environment(),
             "JOBSITEON_API_KEY": KEY,
@@ -62,15 +66,16 @@ class Stack:
         }
 
     def start(self, name: str, *command: str, **environment: str) -> "subprocess.Popen[bytes]":
-        """Starts `python -m …` with its output in `<name>.log`."""
+        """Starts `python -m …` with its output in `<name>.log`, or where `self.output` is."""
         with self.log_file(name).open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", *command],
                 cwd=self.code,
                 env=self.environment | environment,
-                stdout=log,
+                stdout=log if self.output is None else self.output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                pass_fds=self.files,
             )
         self.processes.append(process)
         return process
@@ -125,8 +130,12 @@ class Stack:
         """Everything all processes have printed."""
         return "\n".join(file.read_text() for file in sorted(self.folder.glob("*.log")))
 
-    def log_lines(self, event: str) -> list[dict[str, Any]]:
-        """The JSON log lines of an event."""
+    def log_lines(self, event: str, at_least: int = 0) -> list[dict[str, Any]]:
+        """The JSON log lines of an event, once there are so many: a thread of each process writes them."""
+        wait_until(lambda: len(self._log_lines(event)) >= at_least, f"{at_least} lines of {event!r}")
+        return self._log_lines(event)
+
+    def _log_lines(self, event: str) -> list[dict[str, Any]]:
         lines = [line for line in self.logs().splitlines() if line.startswith("{")]
         return [entry for entry in map(orjson.loads, lines) if entry["event"] == event]
 

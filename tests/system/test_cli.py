@@ -22,15 +22,30 @@ from app.cli.inspect import REPLAY_BATCH
 from app.config.settings import Settings
 from app.config.sources import load_settings
 from app.config.table import settings_table
-from app.delivery.envelope import identify, read_envelope
 from app.errors import EventNotFound
 from app.inbox.inbox import Inbox
 from app.inbox.record import Delivery, Ended, Outcome, Record
+from app.receiver.endpoint import PATH
 from app.receiver.intake import Intake
+from tests.support.deliveries import received
 from tests.support.stack import HANDLERS, KEY, ROOT, MakeStack, Stack
 
 Run = Callable[..., Result]
-COMMANDS = ("serve", "work", "alive", "dev", "send", "events", "event", "replay", "doctor", "settings")
+COMMANDS = (
+    "serve",
+    "work",
+    "alive",
+    "dev",
+    "send",
+    "events",
+    "event",
+    "replay",
+    "diagnose",
+    "explain",
+    "doctor",
+    "settings",
+    "openapi",
+)
 
 
 def invoke(*arguments: str) -> Result:
@@ -90,11 +105,9 @@ def record_bytes(settings: Settings, *bodies: bytes) -> str:
 
 
 def _delivery(body: bytes) -> Delivery:
-    envelope = read_envelope(body)
-    identity = identify(body, envelope.event_id)
-    meta = {"type": envelope.type, "event_id": envelope.event_id, "resource": envelope.resource}
-    meta |= {"client": "203.0.113.9", "key": "current"}
-    return Delivery(identity.id, identity.digest, orjson.dumps(meta), body)
+    made = received(body)
+    meta = orjson.loads(made.meta) | {"client": "203.0.113.9", "key": "current"}
+    return made._replace(meta=orjson.dumps(meta))
 
 
 def take(inbox: Inbox, id: str) -> Record:
@@ -270,7 +283,30 @@ def test_event_shows_a_conflict(run: Run, settings: Settings) -> None:
     id = record(settings)
     other = record(settings, amount="changed")
     assert other != id
-    assert f"conflict: the same event id as {id}, other bytes" in run("event", other).output
+    assert f"conflict: the same event id as {id}, other bytes, and they say" in run("event", other).output
+
+
+def test_event_says_when_a_redelivery_had_other_bytes(run: Run, settings: Settings) -> None:
+    """P4."""
+    body = b'{"id":"evt_1","type":"invoice.paid","data":{"id":"inv_1"}}'
+    again = body.replace(b":", b": ")
+    id = record_bytes(settings, body, again, again)
+    assert re.search(
+        rf"2 times; this was the last; 2 with other bytes, the last of them {len(again)} bytes long$",
+        run("event", id).output,
+        re.MULTILINE,
+    )
+    assert again.decode() not in run("event", id).output
+    assert f"body\n{body.decode()}\n\nbody of a redelivery\n{again.decode()}\n" in run("event", id, "--body").output
+    shown = json.loads(run("event", id, "--json").stdout)
+    assert (shown["rewritten"], shown["rewritten_bytes"]) == (2, len(again))
+    assert json.loads(run("event", id, "--json", "--body").stdout)["body_of_a_redelivery"] == again.decode()
+
+
+def test_event_says_when_the_other_bytes_are_not_kept(run: Run, settings: Settings) -> None:
+    id = record_bytes(settings, b'{"n":1}', b'{"n":1}' + b" " * 20_000)
+    assert "body of a redelivery\nIt is too long to be kept." in run("event", id, "--body").output
+    assert json.loads(run("event", id, "--json", "--body").stdout)["body_of_a_redelivery"] is None
 
 
 def test_event_shows_the_steps_that_are_finished_and_how_to_go_on(run: Run, inbox: Inbox, settings: Settings) -> None:
@@ -445,6 +481,45 @@ def test_doctor_fails_when_redis_is_down(run: Run, monkeypatch: pytest.MonkeyPat
     )
 
 
+@pytest.mark.parametrize(
+    ("variables", "finding"),
+    [
+        ({"JOBHOOK_FORWARD_URLS": "*=https://erp.example/hooks"}, "JOBHOOK_FORWARD_SECRET: is not set, but"),
+        ({"JOBHOOK_FORWARD_URLS": "*=ftp://erp.example"}, "JOBHOOK_FORWARD_URLS: pair 1: the URL must begin with"),
+        ({"JOBHOOK_HANDLERS": "no_such_module"}, "JOBHOOK_HANDLERS: no_such_module cannot be imported"),
+        ({"JOBHOOK_HANDLERS": "handlers_that_exit"}, "JOBHOOK_HANDLERS: handlers_that_exit cannot be imported"),
+        ({"JOBHOOK_HANDLERS": "handlers_that_die"}, "importing them ends the process (exit code 7)"),
+    ],
+    ids=["no secret", "no URL", "no module", "exits", "dies"],
+)
+def test_doctor_finds_what_work_would_refuse(
+    variables: dict[str, str], finding: str, redis: "Redis", server: EmbeddedServer, tmp_path: Path
+) -> None:
+    """P9."""
+    (tmp_path / "handlers_that_exit.py").write_text("import sys\nprint('noise')\nsys.exit()\n")
+    (tmp_path / "handlers_that_die.py").write_text("import os\nprint('noise', flush=True)\nos._exit(7)\n")
+    more = variables | {"PYTHONPATH": str(tmp_path)}
+    ended = python_m_app(server.url, "doctor", "--json", **more)
+    assert ended.returncode == 1
+    (failure,) = [found for found in json.loads(ended.stdout) if found["level"] == "fail"]
+    assert failure["check"] == "handlers"
+    assert failure["finding"].startswith(finding)
+    if "dies" not in finding and "process" not in finding:
+        refused = python_m_app(server.url, "work", **more)
+        assert refused.returncode == 2
+        assert finding in refused.stderr
+
+
+def test_doctor_says_how_long_it_waits_for_handlers(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "handlers_that_hang.py").write_text("import time\ntime.sleep(600)\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("JOBHOOK_HANDLERS", "handlers_that_hang")
+    monkeypatch.setattr("app.cli.doctor.IMPORT_SECONDS", 1.0)
+    result = run("doctor", "--json")
+    assert result.exit_code == 1
+    assert "not imported within 1 s" in {finding["finding"] for finding in json.loads(result.stdout)}
+
+
 def test_doctor_names_every_setting_that_is_missing_or_wrong(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("JOBSITEON_API_KEY")
     monkeypatch.setenv("JOBHOOK_PORT", "many")
@@ -545,6 +620,43 @@ def test_exit_codes_and_one_clear_line(
     assert ended.returncode == code
     assert ended.stdout == ""
     assert len(ended.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("options", [["--body"], ["--body", "--json"]])
+def test_where_ascii_only_can_be_shown_the_rest_is_escaped(
+    options: list[str], redis: "Redis", server: EmbeddedServer, settings: Settings
+) -> None:
+    id = record(settings, street="Straße \U0001f600")
+    shown = python_m_app(server.url, "event", id, *options, PYTHONIOENCODING="ascii")
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert shown.stdout.isascii()
+    if "--json" in options:
+        assert "Straße \U0001f600" in json.loads(shown.stdout)["body"]
+    else:
+        assert r"Stra\xdfe \U0001f600" in shown.stdout
+
+
+@pytest.mark.parametrize("command", ["events", "doctor", "settings", "--help"])
+def test_every_command_can_speak_ascii(command: str, redis: "Redis", server: EmbeddedServer) -> None:
+    shown = python_m_app(server.url, command, PYTHONIOENCODING="ascii")
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert shown.stdout.isascii()
+
+
+@pytest.mark.parametrize("arguments", [["settings"], ["doctor", "--json"], ["--help"], ["--version"]])
+def test_where_nothing_can_be_written_one_line_says_so(arguments: list[str], redis: "Redis") -> None:
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(
+            [sys.executable, "-m", "app", *arguments],
+            cwd=ROOT,
+            env=os.environ | environment("redis://127.0.0.1:1/0"),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+    assert (ended.returncode, ended.stderr) == (1, "The output cannot be written: No space left on device.\n")
 
 
 def test_the_workers_alone_tell_what_rq_cannot_use() -> None:
@@ -652,7 +764,7 @@ def test_send_shows_a_refusal_and_fails(receiving: Stack) -> None:
     assert re.fullmatch(r"401  The request is not signed with a key known here\.  \d+\.\d ms\n", result.output)
     elsewhere = invoke("send", "--url", receiving.url + "/elsewhere")
     assert elsewhere.exit_code == 1
-    assert elsewhere.output.startswith('404  {"detail":"Not Found"}')
+    assert elsewhere.output.startswith("404  There is nothing here.")
     assert receiving.inbox.stats().states["queued"] == 0
 
 
@@ -680,9 +792,30 @@ def test_work_runs_as_many_workers_as_it_is_told(server: EmbeddedServer, make_st
     stack.wait_for(id, "done")
     assert stack.effects(id) == ["ok 1"]
     assert b"workers" in Path(f"/proc/{process.pid}/cmdline").read_bytes()  # the same process: signals reach it
-    assert stack.log_lines("supervisor started")[0]["workers"] == 1
+    assert stack.log_lines("supervisor started", at_least=1)[0]["workers"] == 1
     process.terminate()
     assert process.wait(30) == 0
+
+
+# --- openapi
+
+
+def test_openapi_prints_the_document_of_what_is_configured(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JOBHOOK_SIGNATURE_HEADER", "X-Acme-Signature")
+    result = run("openapi")
+    document = json.loads(result.stdout)
+    assert document["info"]["version"] == __version__
+    (parameter,) = document["paths"][PATH]["post"]["parameters"]
+    assert parameter["name"] == "X-Acme-Signature"
+    assert result.stderr == ""
+
+
+def test_openapi_needs_nothing_configured_but_says_so() -> None:
+    """P10."""
+    result = invoke("openapi")
+    assert result.exit_code == 0
+    assert set(json.loads(result.stdout)["paths"]) == {PATH, "/healthz", "/readyz", "/metrics"}
+    assert "default settings, because:\nJOBSITEON_API_KEY" in result.stderr
 
 
 # --- what cannot be read

@@ -23,13 +23,12 @@ from redis.exceptions import RedisError
 from app.cli.embedded import DURABLE, HOST, EmbeddedServer, free_port
 from app.config.settings import Settings
 from app.inbox.inbox import Inbox, connect
-from app.inbox.record import Delivery
 from app.ops.health import check
-from app.receiver.intake import Intake, Receipt
+from app.receiver.intake import Intake
 from app.receiver.refusals import Unavailable
 from app.store.connections import connect_async
 from tests.support import PATIENCE_SECONDS, wait_until
-from tests.support.deliveries import accept_all, delivery, run
+from tests.support.deliveries import accept_all, accept_patiently, delivery, run
 from tests.support.processes import frozen
 from tests.support.sentinel import (
     FAST_SYNC,
@@ -237,16 +236,6 @@ def swept(inbox: Inbox) -> bool:
         return inbox.sweep() is not None
     except RedisError:
         return False
-
-
-async def accept_patiently(intake: Intake, wanted: Delivery) -> Receipt:
-    """Sends again as JobsiteOn would, but at once."""
-    deadline = monotonic() + PATIENCE_SECONDS
-    while True:
-        try:
-            return await intake.accept(wanted)
-        except Unavailable:
-            assert monotonic() < deadline
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import httpx
 import orjson
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from app.cli.embedded import EmbeddedServer
@@ -145,6 +146,65 @@ def test_nothing_is_left_of_the_files_in_which_processes_add_up(
     receiver.terminate()
     assert receiver.wait(30) == 0
     assert list(tmp_path.glob("jobhook-metrics-*")) == []
+
+
+def test_files_that_are_tidied_away_cost_nobody_the_rest(
+    server: EmbeddedServer, make_stack: MakeStack, tmp_path: Path
+) -> None:
+    """P9: files or the whole folder, by hand or by what tidies /tmp."""
+    stack = make_stack(server.url, TMPDIR=str(tmp_path))
+    receiver = stack.start_receiver("--processes", "2")
+    wait_until(lambda: len(stack.log_lines("Application startup complete.")) == 2, "both processes")
+    (folder,) = tmp_path.glob("jobhook-metrics-*")
+    for file in folder.iterdir():
+        file.write_bytes(b"\xff" * 64)
+    stack.deliver_event("test.ok", "evt_1")
+    expected: Samples = {("jobhook_redis_up",): 1, ("jobhook_deliveries_total", "accepted"): 1}
+    assert {name: scrape(stack)[name] for name in expected} == expected
+    for file in folder.iterdir():
+        file.unlink()
+    assert {name: scrape(stack)[name] for name in expected} == expected
+    folder.rmdir()
+    seen = scrape(stack)
+    assert {name: seen[name] for name in expected} == expected
+    assert ("jobhook_ack_seconds_count",) in seen  # of the process that was asked
+    assert stack.log_lines("metrics of the other processes are gone", at_least=1)
+    receiver.terminate()
+    assert receiver.wait(30) == 0
+
+
+@pytest.mark.parametrize("variable", ["PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir"])
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_a_folder_of_somebody_else_is_not_used(
+    processes: str, variable: str, server: EmbeddedServer, make_stack: MakeStack, tmp_path: Path
+) -> None:
+    """P9: what others, or dead runs, have counted there is nothing of ours."""
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    dead_run = make_stack(server.url, TMPDIR=str(tmp_path))
+    receiver = dead_run.start_receiver("--processes", "2")
+    refuse(dead_run)
+    (folder,) = tmp_path.glob("jobhook-metrics-*")
+    for file in folder.iterdir():
+        (foreign / file.name).write_bytes(file.read_bytes())
+    receiver.terminate()
+    receiver.wait(30)
+    before = {file: file.read_bytes() for file in foreign.iterdir()}
+    assert before
+    stack = make_stack(server.url, **{variable: str(foreign)})
+    stack.start_receiver("--processes", processes)
+    assert scrape(stack)["jobhook_refused_total", "unauthentic"] == 0
+    refuse(stack)
+    assert scrape(stack)["jobhook_refused_total", "unauthentic"] == 1
+    assert {file: file.read_bytes() for file in foreign.iterdir()} == before
+
+
+def test_a_folder_of_somebody_else_that_is_not_there_stops_nobody(
+    server: EmbeddedServer, make_stack: MakeStack
+) -> None:
+    stack = make_stack(server.url, PROMETHEUS_MULTIPROC_DIR="/nowhere/at/all")
+    stack.start_receiver()
+    assert scrape(stack)["jobhook_redis_up",] == 1
 
 
 def test_without_redis_the_rest_is_still_told(own_server: EmbeddedServer, make_stack: MakeStack) -> None:

@@ -12,9 +12,10 @@ import pytest
 
 from app.cli.embedded import EmbeddedServer
 from app.delivery.samples import sample
-from app.delivery.signature import Verifier
+from app.delivery.scheme import Scheme
+from app.delivery.signature import Lookup, Verifier
 from app.simulator import Api, Attempt, CannedAnswer, Clock, Permissions, Sender, bytes_server, serve
-from app.simulator.sender import RETRY_SECONDS, edited, reserialised
+from app.simulator.sender import RETRY_SECONDS, edited, reserialised, rewritten
 from tests.support.stack import KEY, MakeStack
 from workers.jobsiteon.calls import RESOURCES
 
@@ -28,16 +29,20 @@ class Receiver:
         self.answers: list[int] = []
         self.delay = 0.0
         self.bodies: list[bytes] = []
-        self.signatures: list[bytes] = []
+        self.headers: list[dict[bytes, bytes]] = []
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         message = await receive()
         self.bodies.append(message["body"])
-        self.signatures.append(dict(scope["headers"])[b"x-signature"])
+        self.headers.append(dict(scope["headers"]))
         status = self.answers.pop(0) if self.answers else 200
         await asyncio.sleep(self.delay)
         await send({"type": "http.response.start", "status": status, "headers": [(b"content-length", b"0")]})
         await send({"type": "http.response.body"})
+
+    def all(self, number: int) -> Lookup:
+        """The headers of a delivery, as the verifier asks for them."""
+        return lambda name: [self.headers[number][name]] if name in self.headers[number] else []
 
 
 @pytest.fixture
@@ -55,7 +60,13 @@ class TestSender:
     def test_signs_as_the_receiver_verifies(self, receiver: Receiver, url: str) -> None:
         (attempt,) = Sender(url, [KEY_1]).deliver(sample())
         assert attempt.success
-        assert Verifier((KEY_1,)).verify(receiver.signatures, receiver.bodies[0]) == 0
+        assert Verifier((KEY_1,)).verify(receiver.all(0), receiver.bodies[0]) == 0
+
+    def test_signs_by_any_scheme(self, receiver: Receiver, url: str) -> None:
+        scheme = Scheme(content="{timestamp}.{path}.{body}", form="t={timestamp},v1={signature}")
+        Sender(url + "/hooks?from=us", [KEY_1], scheme=scheme).deliver(sample())
+        verifier = Verifier((KEY_1,), scheme)
+        assert verifier.verify(receiver.all(0), receiver.bodies[0], "POST", b"/hooks", b"from=us") == 0
 
     def test_retries_by_its_schedule(self, receiver: Receiver, url: str) -> None:
         receiver.answers = [503, 500, 302]
@@ -102,6 +113,14 @@ class TestSender:
         assert len(set(receiver.bodies)) > 1
         assert len({orjson.dumps(orjson.loads(body), option=orjson.OPT_SORT_KEYS) for body in receiver.bodies}) == 1
 
+    def test_may_write_each_try_anew(self, receiver: Receiver, url: str) -> None:
+        receiver.answers = [500] * 4
+        Sender(url, [KEY_1], change=rewritten).deliver(sample())
+        tries = [orjson.loads(body) for body in receiver.bodies]
+        assert len(set(receiver.bodies)) == 5
+        assert [tried.get("attempt") for tried in tries] == [None, 2, 3, 4, 5]
+        assert len({orjson.dumps([tried["id"], tried["type"], tried["data"]]) for tried in tries}) == 1
+
     def test_may_change_the_content_but_not_the_id(self, receiver: Receiver, url: str) -> None:
         receiver.answers = [500, 500]
         Sender(url, [KEY_1], change=edited).deliver(sample())
@@ -111,7 +130,8 @@ class TestSender:
     def test_may_rotate_its_key_between_retries(self, receiver: Receiver, url: str) -> None:
         receiver.answers = [500, 500]
         Sender(url, [KEY_1, KEY_2]).deliver(sample())
-        signers = [Verifier((KEY_1, KEY_2)).verify([mac], receiver.bodies[0]) for mac in receiver.signatures]
+        verifier = Verifier((KEY_1, KEY_2))
+        signers = [verifier.verify(receiver.all(number), receiver.bodies[0]) for number in range(3)]
         assert signers == [0, 1, 1]
 
     def test_may_send_again_days_later(self, receiver: Receiver, url: str) -> None:
@@ -121,11 +141,14 @@ class TestSender:
         assert receiver.bodies == [body, body]
 
     def test_jobhook_takes_it_all_once(self, server: EmbeddedServer, make_stack: MakeStack) -> None:
-        """P4: duplicates at once, a redelivery days later, a conflict."""
+        """P4: duplicates at once, redeliveries days later in whatever form, a conflict."""
         stack = make_stack(server.url)
         stack.start_receiver()
         sender, body = Sender(stack.url, [KEY.encode()], copies=8), sample()
         assert all(attempt.success for attempt in sender.deliver(body) + sender.redeliver(body, days=20))
+        for change in (reserialised, rewritten):
+            sender.change = change
+            assert all(attempt.success for attempt in sender.redeliver(body, days=1))
         assert stack.inbox.stats().states["queued"] == 1
         sender.change = edited
         sender.redeliver(body, days=1)

@@ -71,3 +71,28 @@ def test_what_the_last_version_left_is_worked_off(server: EmbeddedServer, make_s
         stack.wait_for(id, "dead" if name == "dead" else "done")
     assert stack.effects(ids["retrying"]) == ["flaky 2"]  # and not "first", which is noted by the one that has finished
     wait_until(lambda: stack.redis.zcard("jobhook:open") == 0, "the index of what is open")
+
+
+VARIANTS = {
+    "event id": b'{"id":"evt_1","type":"test.ok","data":{"n":1}}',
+    "no event id": b'{"type": "test.ok", "n": 1}',
+    "no JSON": b"status=paid",
+}
+
+
+@pytest.mark.parametrize("body", VARIANTS.values(), ids=VARIANTS)
+def test_a_delivery_that_arrives_at_receivers_of_both_versions_is_one_event(
+    server: EmbeddedServer, make_stack: MakeStack, tmp_path: Path, body: bytes
+) -> None:
+    """P4: whichever comes first; and again after it is done."""
+    old, new = make_stack(server.url), make_stack(server.url)
+    with earlier(old, tmp_path):
+        old.start_receiver()
+    new.start_receiver()
+    for first, second in ((old, new), (new, old)):
+        new.redis.flushall()
+        accepted = first.deliver(body).json()
+        assert accepted["status"] == "accepted"
+        assert second.deliver(body).json()["status"] == "duplicate"
+        assert first.deliver(body).json() == {"status": "duplicate", "id": accepted["id"]}
+        assert new.redis.llen("rq:queue:jobhook") == new.inbox.stats().states["queued"] == 1

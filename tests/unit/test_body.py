@@ -77,6 +77,12 @@ def test_counts_what_arrives_whatever_is_declared(declared: bytes) -> None:
     assert stream.taken == 3
 
 
+@pytest.mark.parametrize("declared", [b"0" * 40, b"0" * 40 + b"10", b"0010"], ids=["none", "40 zeros", "2 zeros"])
+def test_zeros_in_front_of_a_declared_size_make_it_no_larger(declared: bytes) -> None:
+    """P8."""
+    assert read(Stream(b"0123456789"), declared) == b"0123456789"
+
+
 def test_notices_that_the_client_went_away() -> None:
     with pytest.raises(Disconnected):
         read(Stream(b"0123", complete=False, disconnect=True))

@@ -18,6 +18,7 @@ from app.config.pasted import unusable_key
 from app.config.settings import Settings
 from app.config.sources import configured_values, load_settings, notes, override
 from app.config.table import THEMES, settings_rows, settings_table
+from app.delivery.scheme import Scheme
 from app.errors import ConfigError
 
 KEY = "jso_live_8f2c1d7e4b6a9035"
@@ -572,7 +573,7 @@ def test_says_in_one_line_what_is_wrong_with_a_value(name: str, value: str) -> N
         ("JOBHOOK_WORKERS", "many"),
         ("JOBHOOK_REQUIRE_HTTPS", "perhaps"),
         ("JOBHOOK_DURABILITY", "disk"),
-        ("JOBHOOK_SIGNATURE_ALGORITHM", "sha1"),
+        ("JOBHOOK_SIGNATURE_ALGORITHM", "md5"),
         ("JOBHOOK_LOG_LEVEL", "loud"),
     ],
 )
@@ -645,3 +646,71 @@ def test_the_table_lists_every_setting_with_its_default() -> None:
 def test_every_theme_has_its_settings_below_it() -> None:
     assert list(THEMES) == [name for name in Settings.model_fields if name in THEMES]
     assert re.findall("^## (.*)$", settings_table(), re.MULTILINE) == list(THEMES.values())
+
+
+# The signature
+
+TIMED = {"JOBHOOK_SIGNATURE_CONTENT": "{timestamp}.{body}"}
+IN_HEADER = TIMED | {"JOBHOOK_SIGNATURE_TIMESTAMP_HEADER": "X-Time"}
+CONTRADICTIONS: list[tuple[dict[str, str], str, str]] = [
+    (TIMED, "JOBHOOK_SIGNATURE_TIMESTAMP_HEADER", "must say where the timestamp is"),
+    ({"JOBHOOK_SIGNATURE_CONTENT": "{id}.{body}"}, "JOBHOOK_SIGNATURE_ID_HEADER", "must say where the id is"),
+    ({"JOBHOOK_SIGNATURE_CONTENT": "{timestamp}"}, "JOBHOOK_SIGNATURE_CONTENT", "must name {body}"),
+    ({"JOBHOOK_SIGNATURE_CONTENT": "{url}{body}"}, "JOBHOOK_PUBLIC_URL", "must be set"),
+    ({"JOBHOOK_SIGNATURE_TOLERANCE": "10m"}, "JOBHOOK_SIGNATURE_TOLERANCE", "is not used"),
+    ({"JOBHOOK_SIGNATURE_TIMESTAMP_HEADER": "X-Time"}, "JOBHOOK_SIGNATURE_TIMESTAMP_HEADER", "is not used"),
+    ({"JOBHOOK_SIGNATURE_ID_HEADER": "X-Id"}, "JOBHOOK_SIGNATURE_ID_HEADER", "is not used"),
+    ({"JOBHOOK_SIGNATURE_FORM": "t={timestamp},v1={signature}"}, "JOBHOOK_SIGNATURE_FORM", "write {any}"),
+    (
+        IN_HEADER | {"JOBHOOK_SIGNATURE_FORM": "t={timestamp},v1={signature}"},
+        "JOBHOOK_SIGNATURE_TIMESTAMP_HEADER",
+        "is not used",
+    ),
+    (
+        TIMED | {"JOBHOOK_SIGNATURE_TIMESTAMP_HEADER": "x-signature"},
+        "JOBHOOK_SIGNATURE_TIMESTAMP_HEADER",
+        "is the header of the signature",
+    ),
+    ({"JOBHOOK_SIGNATURE_FORM": "sha1={signature}"}, "JOBHOOK_SIGNATURE_FORM", "names sha1, but"),
+    ({"JOBHOOK_SIGNATURE_FORM": "v1="}, "JOBHOOK_SIGNATURE_FORM", "must name {signature}"),
+    ({"JOBHOOK_SIGNATURE_FORM": "{signature}{any}"}, "JOBHOOK_SIGNATURE_FORM", "side by side"),
+    ({"JOBHOOK_SIGNATURE_FORM": "{signature}-{signature}"}, "JOBHOOK_SIGNATURE_FORM", "two signatures"),
+    ({"JOBHOOK_SIGNATURE_FORM": r"a\n{signature}"}, "JOBHOOK_SIGNATURE_FORM", "cannot stand in a header"),
+    ({"JOBHOOK_SIGNATURE_FORM": "{mac}"}, "JOBHOOK_SIGNATURE_FORM", "{mac} is not known here"),
+    (
+        TIMED | {"JOBHOOK_SIGNATURE_FORM": "{timestamp}:{timestamp}:{signature}"},
+        "JOBHOOK_SIGNATURE_FORM",
+        "names a value twice",
+    ),
+    ({"JOBHOOK_SIGNATURE_HEADER": "X Signature"}, "JOBHOOK_SIGNATURE_HEADER", "is not the name of a header"),
+    ({"JOBHOOK_SIGNATURE_KEY_FORM": "hex"}, "JOBSITEON_API_KEY", "cannot be read as hex"),
+    ({"JOBHOOK_SIGNATURE_KEY_FORM": "base64"}, "JOBSITEON_API_KEY", "cannot be read as base64"),
+    ({"JOBHOOK_PUBLIC_URL": "hooks.example.com"}, "JOBHOOK_PUBLIC_URL", "write the whole URL"),
+]
+
+
+@pytest.mark.parametrize(("environment", "name", "problem"), CONTRADICTIONS, ids=lambda value: str(value)[:60])
+def test_settings_of_the_signature_that_contradict_each_other_refuse_the_start(
+    environment: dict[str, str], name: str, problem: str
+) -> None:
+    """P10: used or refused, never half ignored."""
+    said = problems(**environment)
+    assert said.startswith(f"{name}: ")
+    assert problem in said
+    assert "\n" not in said
+    assert KEY not in said
+
+
+def test_a_previous_key_has_to_have_the_form_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JOBSITEON_API_KEY", "4b1c8f0e2d7a6953c0ffee11d00dfeed")
+    said = problems(JOBHOOK_SIGNATURE_KEY_FORM="hex", JOBSITEON_PREVIOUS_API_KEYS=OLD_KEY)
+    assert said.startswith("JOBSITEON_PREVIOUS_API_KEYS: cannot be read as hex")
+
+
+def test_the_default_scheme_is_the_one_that_is_assumed(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_settings().signature_scheme == Scheme()
+    for name, value in (IN_HEADER | {"JOBHOOK_SIGNATURE_TOLERANCE": "10m"}).items():
+        monkeypatch.setenv(name, value)
+    assert load_settings().signature_scheme == Scheme(
+        content="{timestamp}.{body}", timestamp_header="X-Time", tolerance=600.0
+    )

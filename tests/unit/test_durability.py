@@ -133,6 +133,13 @@ def test_a_server_that_is_a_replica_itself_takes_nothing(wanted: Durability) -> 
     assert "it is a replica" in str(plan(wanted, valkey(role="slave"), BUDGET).shortfall)
 
 
+@pytest.mark.parametrize("wanted", ["memory", "fsync", "replica"])
+def test_a_server_that_may_evict_takes_nothing(wanted: Durability) -> None:
+    """P2: whatever its memory, and however it came to be the one."""
+    made = plan(wanted, valkey(maxmemory_policy="allkeys-lru", **following()), BUDGET)
+    assert made.shortfall == "`maxmemory-policy allkeys-lru` may throw events away: set `maxmemory-policy noeviction`"
+
+
 @pytest.mark.parametrize(("local", "confirmed"), [(0, False), (1, True)])
 def test_fsync_is_judged_by_the_reply(local: int, confirmed: bool) -> None:
     """P1."""

@@ -4,15 +4,15 @@ The shapes are assumptions: JobsiteOn documents no payload. The paths are those 
 """
 
 import json
-import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.delivery.envelope import ENTITIES, UNKNOWN_TYPE, Envelope, Identity, data_of, identify, parse, read_envelope
+from app.delivery.envelope import ENTITIES, UNKNOWN_TYPE, Envelope, Paths, Reader, check_path, read_envelope
+from app.delivery.payload import data_of, parse
+from tests.support.deliveries import identity
 
 NINE_O_CLOCK = 1772528400.0
 """2026-03-03T09:00:00Z."""
@@ -20,10 +20,6 @@ NINE_O_CLOCK = 1772528400.0
 
 def read(payload: Any) -> Envelope:
     return read_envelope(json.dumps(payload).encode())
-
-
-def identity(body: bytes) -> Identity:
-    return identify(body, read_envelope(body).event_id)
 
 
 # Sample payloads
@@ -142,11 +138,25 @@ def test_a_number_is_an_id(value: int, event_id: str) -> None:
     assert read({"event_id": value}).event_id == event_id
 
 
+SHOPIFYS = {"id": "evt_1", "topic": "orders/paid", "data": {"id": "inv_1"}}
+METAS = {"id": "page_1", "object": "page", "content": {"changes": [1]}}
+
+
+def test_what_a_resource_is_does_not_make_a_bare_id_the_events() -> None:
+    """P4: `object` tells what the `id` beside it is of; a type tells what has happened."""
+    assert read(METAS) == Envelope(type="page", resource="page_1")
+    assert read(SHOPIFYS) == Envelope("evt_1", "orders/paid", None, "inv_1")
+
+
 # Type
 
 
 @pytest.mark.parametrize(
-    "path", ["type", "event", "event_type", "event.type", "event.name", "eventType", "trigger", "action"]
+    "path",
+    [
+        *("type", "event", "event_type", "event.type", "event.name", "eventType", "trigger", "action"),
+        *("topic", "event_name", "object"),
+    ],
 )
 def test_reads_the_type(path: str) -> None:
     assert read(nested(path, "invoice.paid")).type == "invoice.paid"
@@ -175,63 +185,6 @@ def test_what_is_no_type_is_passed_over(value: Any) -> None:
 )
 def test_reads_when_it_occurred(path: str) -> None:
     assert read(nested(path, 1772528400)).occurred_at == NINE_O_CLOCK
-
-
-@pytest.mark.parametrize(
-    "value",
-    [
-        "2026-03-03T09:00:00Z",
-        "2026-03-03T09:00:00.000Z",
-        "2026-03-03T09:00:00.000000000Z",
-        "2026-03-03T02:00:00-07:00",
-        "20260303T090000Z",
-        "2026-03-03 09:00:00",
-        1772528400,
-        1772528400.0,
-        1772528400000,
-        "1772528400",
-        "1772528400000",
-    ],
-    ids=str,
-)
-def test_reads_times_in_every_usual_form(value: Any) -> None:
-    assert read({"occurred_at": value}).occurred_at == NINE_O_CLOCK
-
-
-@pytest.fixture
-def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A machine whose clock is not set to UTC."""
-    monkeypatch.setenv("TZ", "MST7")
-    time.tzset()
-    yield
-    monkeypatch.undo()
-    time.tzset()
-
-
-@pytest.mark.usefixtures("elsewhere")
-def test_times_without_a_zone_are_utc_wherever_this_runs() -> None:
-    assert read({"occurred_at": "2026-03-03T09:00:00"}).occurred_at == NINE_O_CLOCK
-    assert read({"occurred_at": "2026-03-03"}).occurred_at == NINE_O_CLOCK - 9 * 3600
-    assert read({"occurred_at": "20260303"}).occurred_at == NINE_O_CLOCK - 9 * 3600
-
-
-def test_keeps_fractions_of_seconds() -> None:
-    assert read({"occurred_at": 1772528400250}).occurred_at == NINE_O_CLOCK + 0.25
-    assert read({"occurred_at": "2026-03-03T09:00:00.250Z"}).occurred_at == NINE_O_CLOCK + 0.25
-
-
-@pytest.mark.parametrize(
-    "value",
-    [
-        *("", "yesterday", "03/03/2026", "2026-13-01", "2026-03-03T25:00:00Z", "1712120900000000000", "9" * 5000),
-        *(True, 0, -1, 1e300, 10**19, 10**400, float("nan"), float("inf"), [], {}, [1772528400]),
-    ],
-    ids=lambda value: repr(value)[:24],
-)
-def test_what_is_no_time_is_passed_over(value: Any) -> None:
-    """P8."""
-    assert read({"occurred_at": value}).occurred_at is None
-    assert read({"occurred_at": value, "created": 1772528400}).occurred_at == NINE_O_CLOCK
 
 
 # Resource
@@ -336,27 +289,6 @@ def test_a_lone_surrogate_may_be_an_id() -> None:
     assert identity(body).id == identity(body + b" ").id
 
 
-# Identity
-
-
-def test_ids_stay_the_same_from_release_to_release() -> None:
-    """P4: else an update of Jobhook would make every redelivery a new event."""
-    # printf 'event:evt_1' | sha256sum | cut -c1-32
-    assert identify(b"{}", "evt_1").id == "1f5e8df173a948f26f16b9c040478752"
-    # (printf body:; printf '{}' | openssl dgst -sha256 -binary) | sha256sum | cut -c1-32
-    assert identify(b"{}", None).id == "11657abc6268b27591f98b7d4c3f9724"
-    # printf '{}' | sha256sum | cut -c1-32
-    assert identify(b"{}", None).digest.hex() == "44136fa355b3678a1146ad16f7e8649e"
-
-
-def test_the_same_event_id_with_other_bytes_is_told_apart() -> None:
-    """P4."""
-    one, other = identity(b'{"event_id":"e1","n":1}'), identity(b'{"event_id":"e1","n":2}')
-    assert one.id == other.id
-    assert one.digest != other.digest
-    assert other == identity(b'{"event_id":"e1","n":2}')
-
-
 NAMES = st.sampled_from(
     ["id", "event", "event_id", "type", "timestamp", "created_at", "data", "object", "payload", "resource_id", "job"]
 )
@@ -375,16 +307,10 @@ def test_any_body_can_be_read_and_identified(body: bytes) -> None:
     """P8; P4: the same bytes have the same identity."""
     envelope, found = read_envelope(body), identity(body)
     assert 1 <= len(envelope.type) <= 100
+    assert envelope == Reader().read(parse(body))
     assert len(found.id) == 32
     assert set(found.id) <= set("0123456789abcdef")
     assert identity(bytes(bytearray(body))) == found
-
-
-@settings(deadline=None)
-@given(ids=st.lists(st.text(st.characters(), min_size=1), min_size=2, max_size=2, unique=True), body=st.binary())
-def test_different_event_ids_are_different_events(ids: list[str], body: bytes) -> None:
-    """P4: also when the bytes do not differ, and when an id looks like a hash of a body."""
-    assert len({identify(body, event_id).id for event_id in (*ids, None)}) == 3
 
 
 @settings(deadline=None)
@@ -398,3 +324,79 @@ def test_no_event_id_from_what_is_not_in_the_body(value: Any) -> None:
 def leaves(value: Any) -> list[Any]:
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
     return [value] if inner is None else [leaf for part in inner for leaf in leaves(part)]
+
+
+# Configured paths
+
+ODD = {
+    "meta": {"uid": "e1", "what": "invoice.paid", "when": "Tue, 03 Mar 2026 09:00:00 GMT"},
+    "subjects": [{"no": 7}, {"no": 8}],
+    "event_id": "other",
+    "type": "other",
+    "created": 1,
+    "data": {"id": "other"},
+}
+CONFIGURED = Reader(Paths("meta.uid", "meta.what", "meta.when", "subjects.1.no"))
+
+
+def test_configured_paths_come_first() -> None:
+    assert CONFIGURED.read(ODD) == Envelope("e1", "invoice.paid", NINE_O_CLOCK, "8")
+
+
+@pytest.mark.parametrize(
+    "paths", [Paths("a", "b", "c", "d"), Paths("meta", "meta", "meta", "meta"), Paths(resource="subjects.9")]
+)
+def test_where_they_lead_nowhere_the_usual_places_are_tried(paths: Paths) -> None:
+    assert Reader(paths).read(ODD) == read(ODD)
+
+
+def test_they_lead_into_a_list_too() -> None:
+    assert Reader(Paths(event_id="0.id", type="0.type")).read([{"id": "e1", "type": "job.created"}]) == Envelope(
+        "e1", "job.created"
+    )
+    assert Reader(Paths(event_id="events.0.id")).read({"events": [{"id": "e1"}]}).event_id == "e1"
+
+
+@pytest.mark.parametrize(
+    "payload", [None, 7, "text", [], {}, [[]], {"meta": "e1"}, {"meta": {"uid": None}}], ids=json.dumps
+)
+def test_no_payload_is_an_error(payload: Any) -> None:
+    """P8."""
+    assert CONFIGURED.read(payload) == Envelope()
+
+
+@pytest.mark.parametrize("path", ["id", "meta.event_id", "data.items.0.id", "x-y", "été.id"])
+def test_what_a_path_is(path: str) -> None:
+    check_path(path)
+
+
+@pytest.mark.parametrize("path", ["", ".", "a.", ".a", "a..b", "a b", "a.b\n", " a", "x" * 201])
+def test_what_is_no_path(path: str) -> None:
+    with pytest.raises(ValueError, match="separated by dots"):
+        check_path(path)
+
+
+# The places looked at
+
+
+def test_every_place_looked_at_can_be_told() -> None:
+    payload = {"id": "evt_1", "type": 7, "event": "job.created", "data": {"title": "Heater"}}
+    assert [" ".join(tried) for tried in Reader().tries(payload)][:8] == [
+        "event_id event_id absent",
+        "event_id event.id absent",
+        "event_id eventId absent",
+        "event_id event.eventId absent",
+        "event_id id read",
+        "type type passed over",
+        "type event read",
+        "occurred_at occurred_at absent",
+    ]
+
+
+@given(value=VALUES, configured=st.sampled_from([Paths(), Paths("data.id", "data.type", "job", "event.0")]))
+def test_what_is_told_is_what_is_read(value: Any, configured: Paths) -> None:
+    reader = Reader(configured)
+    payload = parse(json.dumps(value).encode())
+    found = {tried.part for tried in reader.tries(payload) if tried.outcome == "read"}
+    envelope = reader.read(payload)
+    assert found == {part for part, value in envelope._asdict().items() if value not in {None, UNKNOWN_TYPE}}

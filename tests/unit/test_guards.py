@@ -14,6 +14,11 @@ from app.receiver.refusals import AddressNotAllowed, ContentEncoded, PlainHttp
 STRANGER = "203.0.113.9"
 PROXY = "10.0.0.1"
 SENDER = "198.51.100.7"
+UNIX = "a Unix socket"
+
+
+CLAIMS = ["10.0.0.9", "192.0.2.1", "unknown", "", "[fd00::9]:1", "::1"]
+PROTOCOLS = ["http", "https", "", "wss"]
 
 
 def gate(**overrides: Any) -> Gate:
@@ -24,8 +29,10 @@ def gate(**overrides: Any) -> Gate:
 def admit(
     gate: Gate, peer: str | None, forwarded_for: bytes = b"", forwarded_proto: bytes = b"", scheme: str = "http"
 ) -> Client:
-    scope = {"client": (peer, 50000) if peer is not None else None, "scheme": scheme}
-    return gate.admit(scope, forwarded_for, forwarded_proto)
+    """As a server says it that listens on an address; or on a Unix socket, for the peer `UNIX`."""
+    server = ("/run/jobhook.sock", None) if peer == UNIX else ("192.0.2.1", 8000)
+    client = None if peer in {UNIX, None} else (peer, 50000)
+    return gate.admit({"client": client, "server": server, "scheme": scheme}, forwarded_for, forwarded_proto)
 
 
 # HTTPS
@@ -65,6 +72,81 @@ def test_a_stranger_is_not_believed() -> None:
         admit(gate(), STRANGER, b"198.51.100.7", b"https")
 
 
+@pytest.mark.parametrize("peer", [None, "", "unix"])
+def test_a_peer_that_is_not_known_is_not_believed(peer: str | None) -> None:
+    """P3: it has reset its connection, so that nobody can say who it was."""
+    with pytest.raises(PlainHttp):
+        admit(gate(), peer, b"198.51.100.7", b"https")
+
+
+def test_a_server_that_does_not_tell_where_it_listens_makes_nobody_a_proxy() -> None:
+    """P3."""
+    for scope in ({"client": None, "scheme": "http"}, {"client": None, "server": None, "scheme": "http"}):
+        with pytest.raises(PlainHttp):
+            gate().admit(scope, b"198.51.100.7", b"https")
+
+
+def test_a_proxy_on_a_unix_socket_is_believed() -> None:
+    assert admit(gate(), UNIX, b"198.51.100.7", b"https").https
+
+
+# Name: X-Forwarded-For, X-Forwarded-Proto, whether the sender's own hop was HTTPS. 10.0.0.3 is the outer proxy.
+CHAINS: dict[str, tuple[bytes, bytes, bool]] = {
+    "both append": (b"198.51.100.7, 10.0.0.3", b"https, http", True),
+    "both append, HTTPS inside": (b"198.51.100.7, 10.0.0.3", b"https, https", True),
+    "both append, plain HTTP": (b"198.51.100.7, 10.0.0.3", b"http, http", False),
+    "both append, plain HTTP, HTTPS inside": (b"198.51.100.7, 10.0.0.3", b"http, https", False),
+    "both append, forged": (b"198.51.100.7, 10.0.0.3", b"https, http, http", False),
+    "both append, forged, HTTPS inside": (b"198.51.100.7, 10.0.0.3", b"https, http, https", False),
+    "both append, both forged": (b"10.0.0.9, 198.51.100.7, 10.0.0.3", b"https, http, http", False),
+    "both append, the address forged": (b"192.0.2.1, 198.51.100.7, 10.0.0.3", b"http, https", False),
+    "both append, the address forged, HTTPS": (b"192.0.2.1, 198.51.100.7, 10.0.0.3", b"https, http", True),
+    "both append, more forged": (b"198.51.100.7, 10.0.0.3", b"https, https, https, http, https", False),
+    "empty items": (b"198.51.100.7,, 10.0.0.3 ,", b", https,, http", True),
+    "empty items, forged": (b"198.51.100.7, 10.0.0.3", b"https,, http, https", False),
+    "the outer one sets, the inner one passes it on": (b"198.51.100.7, 10.0.0.3", b"https", True),
+    "the outer one sets plain HTTP": (b"198.51.100.7, 10.0.0.3", b"http", False),
+    "the inner one sets both": (b"198.51.100.7", b"https", True),
+    "the inner one sets the address": (b"198.51.100.7", b"https, http", False),
+    "three append": (b"198.51.100.7, 10.0.0.3, 10.0.0.4", b"https, http, http", True),
+    "three append, plain HTTP": (b"198.51.100.7, 10.0.0.3, 10.0.0.4", b"http, https, https", False),
+    "two of three append": (b"198.51.100.7, 10.0.0.3, 10.0.0.4", b"https, https", True),
+    "two of three append, one of them plain HTTP": (b"198.51.100.7, 10.0.0.3, 10.0.0.4", b"https, http", False),
+    "none says": (b"198.51.100.7, 10.0.0.3", b"", False),
+    "an address with a port": (b"198.51.100.7:4711, 10.0.0.3:80", b"https, http", True),
+    "IPv6": (b"[2001:db8::7]:4711, [fd00::3]", b"https, http", True),
+    "an address that is unknown": (b"192.0.2.1, unknown", b"https, http", False),
+    "an address that is unknown, HTTPS": (b"192.0.2.1, unknown, 10.0.0.3", b"http, https, http", True),
+    "proxies only": (b"10.0.0.4, 10.0.0.3", b"https, http", True),
+    "no address": (b"", b"https, http", False),
+    "no address, HTTPS": (b"", b"http, https", True),
+}
+
+
+@pytest.mark.parametrize(("forwarded_for", "forwarded_proto", "https"), CHAINS.values(), ids=CHAINS)
+def test_the_protocol_is_that_of_the_hop_whose_address_counts(
+    forwarded_for: bytes, forwarded_proto: bytes, https: bool
+) -> None:
+    """P3: behind proxies that set or append both headers, nobody can claim another protocol than his own."""
+    assert admit(gate(require_https=False), PROXY, forwarded_for, forwarded_proto).https is https
+
+
+@given(
+    claimed_for=st.lists(st.sampled_from(CLAIMS)), claimed_proto=st.lists(st.sampled_from(PROTOCOLS)), data=st.data()
+)
+def test_nobody_behind_proxies_that_append_claims_https(
+    claimed_for: list[str], claimed_proto: list[str], data: st.DataObject
+) -> None:
+    """P3: however many proxies there are, and whatever the sender has written before they append."""
+    inner = data.draw(st.lists(st.sampled_from(["10.0.0.3", "10.0.0.4", "fd00::3"]), max_size=3))
+    inside = [data.draw(st.sampled_from(["http", "https"])) for _ in inner]
+    for own in ("http", "https"):
+        forwarded_for = ", ".join([*claimed_for, SENDER, *inner]).encode()
+        forwarded_proto = ", ".join([*claimed_proto, own, *inside]).encode()
+        admitted = admit(gate(require_https=False), PROXY, forwarded_for, forwarded_proto)
+        assert admitted == Client(address=SENDER, https=own == "https", allowed=True)
+
+
 def test_https_need_not_be_required() -> None:
     assert not admit(gate(require_https=False), STRANGER).https
 
@@ -95,9 +177,13 @@ ADDRESSES: dict[str, tuple[str | None, bytes, str]] = {
     "garbage after the address": (PROXY, b"198.51.100.7, _hidden", "unknown"),
     "non-ASCII": (PROXY, b"\xff\xfe", "unknown"),
     "octal": (PROXY, b"0306.051.0144.07", "unknown"),
-    "Unix socket": (None, b"198.51.100.7", SENDER),
-    "Unix socket, no header": (None, b"", "unknown"),
-    "Unix socket, empty peer": ("", b"198.51.100.7", SENDER),
+    "quoted": (PROXY, b'"198.51.100.7"', "unknown"),
+    "IPv6 with a zone": (PROXY, b"fe80::7%eth0", "fe80::7%eth0"),
+    "Unix socket": (UNIX, b"198.51.100.7", SENDER),
+    "Unix socket, no header": (UNIX, b"", "unknown"),
+    "peer unknown": (None, b"198.51.100.7", "unknown"),
+    "peer empty": ("", b"198.51.100.7", "unknown"),
+    "peer called unix": ("unix", b"198.51.100.7", "unknown"),
 }
 
 
@@ -125,7 +211,10 @@ def test_admits_who_is_allow_listed(peer: str, forwarded_for: bytes) -> None:
         pytest.param(PROXY, b"198.51.100.7, 203.0.113.9", id="spoofed through a proxy"),
         pytest.param(PROXY, b"", id="the proxy itself"),
         pytest.param(PROXY, b"garbage", id="garbage"),
-        pytest.param(None, b"", id="unknown"),
+        pytest.param(None, b"", id="peer unknown"),
+        pytest.param(None, b"198.51.100.7", id="peer unknown, spoofed"),
+        pytest.param("", b"198.51.100.7", id="peer empty, spoofed"),
+        pytest.param(UNIX, b"", id="the proxy on a Unix socket itself"),
     ],
 )
 def test_refuses_who_is_not_allow_listed(peer: str | None, forwarded_for: bytes) -> None:
@@ -133,6 +222,16 @@ def test_refuses_who_is_not_allow_listed(peer: str | None, forwarded_for: bytes)
     allowing = gate(require_https=False, allowed_ips="198.51.100.0/24")
     with pytest.raises(AddressNotAllowed):
         admit(allowing, peer, forwarded_for)
+
+
+@pytest.mark.parametrize("proxies", ["::ffff:10.0.0.1", "::ffff:10.0.0.0/104", "::ffff:a00:1/128", "::/0, 10.0.0.1"])
+@pytest.mark.parametrize("peer", ["10.0.0.1", "::ffff:10.0.0.1"])
+def test_an_address_may_be_listed_as_a_socket_for_both_families_shows_it(proxies: str, peer: str) -> None:
+    """P10: it is what the log line of a refusal says of the load balancer."""
+    listed = gate(trusted_proxies=proxies, allowed_ips="::ffff:198.51.100.0/120")
+    assert admit(listed, peer, b"198.51.100.7", b"https").address == SENDER
+    with pytest.raises(AddressNotAllowed):
+        admit(listed, peer, b"198.51.101.7", b"https")
 
 
 def test_remembers_no_answer_for_another_client() -> None:
@@ -165,12 +264,20 @@ def test_nothing_a_sender_writes_is_an_error_of_ours(forwarded_for: bytes, forwa
 # Content-Encoding
 
 
-@pytest.mark.parametrize("encoding", [b"", b"identity", b" Identity "], ids=repr)
+@pytest.mark.parametrize(
+    "encoding",
+    [b"", b"identity", b" Identity ", b"identity,IDENTITY", b",", b"chunked", b"identity, Chunked"],
+    ids=repr,
+)
 def test_accepts_a_body_as_it_is(encoding: bytes) -> None:
+    """P8."""
     refuse_encoded(encoding)
+    refuse_encoded(b"", encoding)
 
 
 @pytest.mark.parametrize("encoding", [b"gzip", b"GZIP", b"br", b"identity, gzip", b"identity;", b"\xff"], ids=repr)
 def test_refuses_an_encoded_body(encoding: bytes) -> None:
     with pytest.raises(ContentEncoded):
         refuse_encoded(encoding)
+    with pytest.raises(ContentEncoded):
+        refuse_encoded(b"identity", encoding)

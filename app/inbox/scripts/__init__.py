@@ -6,6 +6,10 @@ from importlib.resources import files
 
 from app.inbox.jobs import QUEUE, RQ_PREFIX
 
+PREFIX = "jobhook:"
+PROBE_PREFIX, PROBE_RQ_PREFIX = f"{PREFIX}probe:", f"{RQ_PREFIX}:jobhook-probe"
+"""Where a delivery on trial is recorded: under the same prefixes, so that who may not write there is found out."""
+
 
 @dataclass(frozen=True, slots=True)
 class Script:
@@ -15,20 +19,36 @@ class Script:
     sha: str
 
 
-def _load(name: str) -> Script:
-    folder = files(__package__)
-    shebang, _, body = folder.joinpath(f"{name}.lua").read_text("utf-8").partition("\n")
-    common = folder.joinpath("common.lua").read_text("utf-8")
-    common = common.replace("$RQ_PREFIX", RQ_PREFIX).replace("$QUEUE", QUEUE)
-    text = f"{shebang}\n{common}\n{body}"
+def _read(name: str) -> str:
+    return files(__package__).joinpath(f"{name}.lua").read_text("utf-8")
+
+
+def _script(text: str, prefix: str = PREFIX, rq_prefix: str = RQ_PREFIX) -> Script:
+    for placeholder, value in (("$PREFIX", prefix), ("$RQ_PREFIX", rq_prefix), ("$QUEUE", QUEUE)):
+        text = text.replace(placeholder, value)
     return Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
+def _load(name: str) -> Script:
+    shebang, _, body = _read(name).partition("\n")
+    return _script(f"{shebang}\n{_read('common')}\n{body}")
+
+
+def _load_probe() -> Script:
+    """The accept script, as it is, within the frame of a trial."""
+    shebang, _, body = _read("accept").partition("\n")
+    frame = _read("probe").replace("$COMMON", _read("common")).replace("$ACCEPT", body)
+    return _script(f"{shebang}\n{frame}", PROBE_PREFIX, PROBE_RQ_PREFIX)
+
+
 ACCEPT = _load("accept")
+PROBE = _load_probe()
 WORK = _load("work")
 STEP = _load("step")
 TURN = _load("turn")
 SWEEP = _load("sweep")
 RELEASE = _load("release")
 REPLAY = _load("replay")
+BEAT = _load("beat")
 SET_ASIDE = _load("set_aside")
+REJECT = _load("reject")

@@ -1,7 +1,11 @@
 -- What all scripts share: the keys, and the moves of an event between its states.
 --
---   jobhook:event:<id>   hash    one event: body, meta, state, token, attempt, attempt:<n>, step:<name>, …
---   jobhook:seen:<id>    string  digest of the body; outlives the event so that redeliveries are known
+--   jobhook:event:<id>   hash    one event: body, said, meta, state, token, attempt, attempt:<n>, step:<name>, …
+--                                once it has failed: tries:<handler> (what each has used up, when it is due),
+--                                since (start of its first attempt), crashes (processes it has taken along)
+--   jobhook:said:<id>    string  digest of what the event says; outlives the event so that redeliveries are known
+--   jobhook:seen:<id>    string  digest of the body: the marker of releases that went by the bytes. Of them there
+--                                may be old events and, during an upgrade, receivers (see accept.lua)
 --   jobhook:open         zset    unfinished events by time received
 --   jobhook:queued       zset    by time queued        (the RQ list has the order; this finds what it lost)
 --   jobhook:running      zset    by end of the lease
@@ -9,18 +13,21 @@
 --   jobhook:done         zset    by time ended
 --   jobhook:dead         zset    by time ended
 --   jobhook:broken       zset    events whose record cannot be read, by time set aside
---   jobhook:latest:<res> string  when the newest event done of a resource occurred
+--   jobhook:handled:<res> zset   per handler: when the newest event of a resource that it has handled occurred
+--   jobhook:handlers     string  the names of the handlers that the workers started last know, as JSON
 --   jobhook:turn:<res>   string  the event whose turn it is, where a resource's events run one at a time
 --   jobhook:line:<res>   zset    the events that wait for their turn, by time received
 --   jobhook:job          hash    an RQ job as it is in line: all are the same but for their key
 --   jobhook:counts       hash    counters since ever
 --   jobhook:swept        string  time of the last sweep
+--   jobhook:supervisors  zset    supervisors by time of their last beat; gone when none beats any more
+--   jobhook:probe:…              keys of a delivery on trial (probe.lua); deleted at once
 --   jobhook:cursor       string  where in `open` the next sweep goes on looking
 --   jobhook:wake         list    at most one token: whoever waits for events pops it, and looks
 --
 -- All times are the server's, in milliseconds, so the clocks of receivers and workers do not matter.
 
-local P, RQ, QUEUE = 'jobhook:', '$RQ_PREFIX', '$QUEUE'
+local P, RQ, QUEUE = '$PREFIX', '$RQ_PREFIX', '$QUEUE'
 local LIST = RQ .. ':queue:' .. QUEUE
 
 local time = redis.call('TIME')
@@ -59,7 +66,9 @@ end
 -- Fields of an event's record, in this order; none, if what is there is not a hash.
 local function fields(id, ...)
   local found = redis.pcall('HMGET', event_key(id), ...)
-  return found.err and {} or found
+  if not found.err then return found end
+  if string.sub(found.err, 1, 9) == 'WRONGTYPE' then return {} end
+  return redis.call('HMGET', event_key(id), ...)  -- it is not for the record that it cannot be read: fails again
 end
 
 -- Removes a key of one event or resource if it has another type than it has to have: it is of no use.
@@ -108,17 +117,23 @@ local function requeue(id, from, received)
   enqueue(id, received)
 end
 
--- A final event (or one that waits for its retry) back to work, with all its attempts before it.
+local function expire_markers(id, seconds)
+  redis.call('EXPIRE', P .. 'said:' .. id, seconds)
+  redis.call('EXPIRE', P .. 'seen:' .. id, seconds)
+end
+
+-- A final event (or one that waits for its retry) back to work, with all its time and attempts before it.
 local function revive(id, state, window)
   local key = event_key(id)
-  if state == 'done' then
-    for _, field in ipairs(redis.call('HKEYS', key)) do
-      if string.sub(field, 1, 5) == 'step:' then redis.call('HDEL', key, field) end
+  for _, field in ipairs(redis.call('HKEYS', key)) do
+    if string.sub(field, 1, 6) == 'tries:' or (state == 'done' and string.sub(field, 1, 5) == 'step:') then
+      redis.call('HDEL', key, field)
     end
   end
+  redis.call('HDEL', key, 'since', 'crashes')
   redis.call('HSET', key, 'attempt', 0)
   redis.call('PERSIST', key)
-  redis.call('EXPIRE', P .. 'seen:' .. id, window)
+  expire_markers(id, window)
   redis.call('ZADD', P .. 'open', tonumber(fields(id, 'received')[1]) or NOW, id)
   requeue(id, state)
 end
@@ -130,7 +145,7 @@ local function close(id, state, retention)
   redis.call('ZREM', P .. 'open', id)
   redis.call('ZADD', P .. state, NOW, id)
   redis.call('EXPIRE', event_key(id), retention)
-  if state == 'dead' then redis.call('EXPIRE', P .. 'seen:' .. id, retention) end
+  if state == 'dead' then expire_markers(id, retention) end
 end
 
 local function retry(id, delay)
@@ -149,7 +164,7 @@ local function set_aside(id)
   for _, index in ipairs({ 'open', 'queued', 'running', 'retrying' }) do redis.call('ZREM', P .. index, id) end
   redis.call('ZADD', P .. 'broken', NOW, id)
   redis.call('EXPIRE', event_key(id), BROKEN_LIFE)
-  redis.call('EXPIRE', P .. 'seen:' .. id, BROKEN_LIFE, 'LT')
+  for _, marker in ipairs({ 'said:', 'seen:' }) do redis.call('EXPIRE', P .. marker .. id, BROKEN_LIFE, 'LT') end
   count('events:broken')
 end
 
@@ -191,23 +206,25 @@ local function lease(id, worker, length)
   return redis.call('HGETALL', key)
 end
 
--- The end of an attempt whose process is gone. The first time it runs again at once; then a second
--- later each time, so that an event which kills its worker does not keep doing so without pause.
+-- The end of an attempt whose process is gone. Which handler was running is not known, so crashes are counted
+-- for the event, apart from what its handlers have tried; as many are allowed as a handler has attempts.
+-- After the first crash the event runs again at once; then a second later each time, so that an event which
+-- kills its worker does not keep doing so without pause.
 local function crash(id, message, max_attempts, retention)
   local key = event_key(id)
   local record = fields(id, 'token', 'attempt', 'started', 'worker', 'turn')
-  local attempt = tonumber(record[2])
-  if not record[1] or not attempt then return set_aside(id) end
+  if not record[1] or not tonumber(record[2]) then return set_aside(id) end
   redis.call('ZREM', P .. 'running', id)
   redis.call('HSET', key, 'attempt:' .. record[1], cjson.encode({
-    attempt = attempt, started = tonumber(record[3]), ended = NOW, worker = record[4],
+    attempt = tonumber(record[2]), started = tonumber(record[3]), ended = NOW, worker = record[4],
     outcome = 'crashed', error = { type = 'WorkerDied', message = message } }))
   count('attempts:crashed')
   pass_turn(id, record[5])
-  if attempt >= max_attempts then
+  local crashes = redis.call('HINCRBY', key, 'crashes', 1)
+  if crashes >= max_attempts then
     close(id, 'dead', retention)
     count('events:dead')
   else
-    retry(id, (attempt - 1) * 1000)
+    retry(id, (crashes - 1) * 1000)
   end
 end

@@ -129,6 +129,9 @@ local trimmed = 0
 for _, state in ipairs({ 'done', 'dead' }) do
   local gone = until_(state, NOW - retention * 1000 - 1000)
   if #gone > 0 then trimmed = trimmed + redis.call('ZREM', P .. state, unpack(gone)) end
+  for _, id in ipairs(state == 'dead' and gone or {}) do  -- a worker of a release before left it its whole life
+    if redis.call('EXISTS', event_key(id)) == 0 then redis.call('DEL', P .. 'said:' .. id) end
+  end
 end
 redis.call('ZREMRANGEBYSCORE', P .. 'broken', '-inf', NOW - BROKEN_LIFE * 1000)
 

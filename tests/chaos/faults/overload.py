@@ -5,9 +5,11 @@ from time import monotonic
 
 from app.cli.embedded import HOST
 from app.receiver.endpoint import PATH
+from app.store.durability import BATCHES
 from tests.chaos.fault import fault
 from tests.chaos.ledger import Delivery
 from tests.chaos.processes import stopped
+from tests.chaos.receiver import MAX_BATCH
 from tests.chaos.world import World
 
 QUEUED_CONNECTIONS = 600
@@ -18,6 +20,14 @@ SLOW_SECONDS, SLOW_SECONDS_QUICK = 5, 3
 GOOD_SHARE = 0.9
 COPIES = 64
 FREEZE_SECONDS = 1.5
+ROUND_TRIP_SECONDS = 0.08
+FACTOR = 4
+"""How many times as much is sent as can be recorded."""
+OVERLOAD_SECONDS = 5.0
+FULL_SHARE = 0.7
+"""Of the capacity, that has to be used: it is nearly all of it, less what the machine takes for itself."""
+CAPACITY_PER_SECOND = BATCHES / ROUND_TRIP_SECONDS
+"""Of each receiver, with one delivery in each batch."""
 
 
 @fault("overload: 600 connections at a frozen receiver", quick=False, seconds=8)
@@ -83,3 +93,32 @@ def send_copies(world: World) -> float:
 
 async def _copies(world: World, body: bytes) -> list[Delivery | None]:
     return list(await asyncio.gather(*(world.sender.deliver(body, copy % 2) for copy in range(COPIES))))
+
+
+@fault("overload: 4 × capacity", quick=False, seconds=14)
+def send_too_much(world: World) -> float:
+    """As much is accepted as can be, and the rest has an honest 503."""
+    world.proxies["receivers"].delay = ROUND_TRIP_SECONDS
+    world.restart_receivers({MAX_BATCH: "1"})
+    begun = monotonic()
+    world.run(_send_too_much(world, begun + OVERLOAD_SECONDS))
+    ended = monotonic()
+    accepted = sum(d.status == 200 and begun < (d.answered or 0) < ended for d in list(world.ledger.deliveries))
+    possible = len(world.ports) * CAPACITY_PER_SECOND * (ended - begun)
+    if accepted < FULL_SHARE * possible:
+        world.ledger.complaints.append(f"under overload, {accepted} deliveries were answered 200 of {possible:.0f}")
+    world.proxies["receivers"].delay = 0.0
+    world.restart_receivers({})
+    return monotonic()
+
+
+async def _send_too_much(world: World, until: float) -> None:
+    pause = 1 / (FACTOR * CAPACITY_PER_SECOND * len(world.ports))
+    sent: list[asyncio.Task[Delivery]] = []
+    while monotonic() < until:
+        body = world.sender.body("chaos.plain")
+        sent.append(asyncio.create_task(world.sender.try_once(body, len(sent) % len(world.ports))))
+        await asyncio.sleep(pause)
+    for task in sent:
+        task.cancel()  # what is still without an answer does not count
+    await asyncio.gather(*sent, return_exceptions=True)
