@@ -7,7 +7,7 @@ from time import monotonic
 from typing import Any
 
 import structlog
-from redis.exceptions import ConnectionError, TimeoutError  # noqa: A004
+from redis.exceptions import ConnectionError, RedisError, TimeoutError  # noqa: A004
 
 from app.inbox.inbox import Inbox
 from app.inbox.record import HANDLER_STEP, Ended, Handled, Record
@@ -60,6 +60,9 @@ class Processor:
             settled = self._run(record, progress)
         except (ConnectionError, TimeoutError) as error:
             settled = progress.not_begun(error)
+        except RedisError as error:  # to ask again at once would be no use
+            progress.failed_all(error)
+            settled = progress.settle(self._limits)
         elapsed = monotonic() - begun
         history.tell(record, settled, elapsed, len(progress.wanted))
         return Ended(

@@ -1,6 +1,7 @@
 """Keys and records that a person has deleted or spoiled: nothing is stranded for ever, and nobody dies of it (P2)."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -13,6 +14,8 @@ from app.inbox.inbox import PREFIX, SWEEP_MOST, Inbox
 from app.receiver.refusals import Unavailable
 from tests.support.deliveries import accept_all, delivery
 from tests.support.inbox import ended, sweep, take
+from workers.processor import Processor
+from workers.registry import Registry
 
 INDEXES = ("open", "queued", "running", "retrying", "done", "dead")
 SHARED = (*INDEXES, "broken", "job", "counts", "swept", "cursor", "wake")
@@ -270,3 +273,20 @@ def test_a_marker_or_record_of_another_type_is_replaced(redis: "Redis", accept: 
     redis.set(key(id), "x")
     assert accept() == id
     assert redis.hget(key(id), "body") == b"one"
+
+
+def test_a_turn_that_cannot_be_asked_for_is_a_failed_attempt(
+    redis: "Redis", inbox: Inbox, accept: Callable[..., str]
+) -> None:
+    """P2: and no reason for a worker to die."""
+    registry = Registry()
+    registry.add("serial", lambda event: None, "*", one_at_a_time=True)
+    id = accept()
+    record = replace(take(inbox), meta={"type": "job.updated", "resource": "1"})
+    spoil(redis, PREFIX + "retrying")
+    attempt = Processor(inbox, registry).process(record)
+    assert attempt
+    assert attempt.outcome == "retry"
+    sweep(inbox)
+    assert inbox.work("w", attempt, want="").recorded
+    assert inbox.get(id).state == "retrying"
