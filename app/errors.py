@@ -4,6 +4,7 @@
     ├── ConfigError          the settings or the Redis they name cannot be used: refuse to start
     ├── BadSignature         no key known here has made the signature
     ├── EventNotFound        no record of that event (never received, or past its retention)
+    ├── DamagedRecord        what is stored of an event cannot be read
     ├── RejectedNotFound     no rejected delivery of that id is kept
     └── Refusal              an HTTP answer other than 200 (app/receiver/refusals.py)
         ├── Malformed          400  not a request of HTTP/1.1
@@ -65,6 +66,10 @@ class BadSignature(JobhookError):
 
 class EventNotFound(JobhookError):
     """No record of the event is kept."""
+
+
+class DamagedRecord(JobhookError):
+    """What is stored of an event is no record: a field is missing, or is not what it has to be."""
 
 
 class RejectedNotFound(JobhookError):

@@ -25,7 +25,7 @@ from app.ops.problems import Check
 from app.receiver.endpoint import PATHS, Receiver
 from app.receiver.intake import Intake
 from app.receiver.openapi import describe_webhook
-from app.receiver.refusals import REFUSALS, NotFound, ReadOnly, Refusal, Unexpected
+from app.receiver.refusals import REFUSALS, ReadOnly, Refusal, Unexpected
 from app.receiver.rejections import DROPPED, FAULTS, Rejections
 from app.store.connections import connect
 
@@ -70,7 +70,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     inbox = Inbox(redis, settings)
     health = Health(settings)
     intake = Intake(settings)
-    metrics = Metrics(inbox.stats, [*(refusal.slug for refusal in REFUSALS), NotFound.slug], FAULTS, DROPPED)
+    metrics = Metrics(inbox.stats, [refusal.slug for refusal in REFUSALS], FAULTS, DROPPED)
     rejections = Rejections(settings, metrics.not_kept)
 
     @asynccontextmanager

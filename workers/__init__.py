@@ -1,7 +1,24 @@
-"""The workers: they process what the receiver has recorded, and heal what was left unfinished."""
+"""The workers: they process what the receiver has recorded, and heal what was left unfinished.
+
+What a handler needs is here: `from workers import on, Event, JobsiteOn, AsyncJobsiteOn, Permanent, RetryAfter`.
+"""
+
+from typing import TYPE_CHECKING, Any
 
 from workers.event import Event
 from workers.registry import on
 from workers.retry import Permanent, RetryAfter
 
-__all__ = ["Event", "Permanent", "RetryAfter", "on"]
+if TYPE_CHECKING:
+    from workers.jobsiteon import AsyncJobsiteOn, JobsiteOn
+
+__all__ = ["AsyncJobsiteOn", "Event", "JobsiteOn", "Permanent", "RetryAfter", "on"]
+
+
+def __getattr__(name: str) -> Any:
+    """The API's clients, imported when they are asked for: httpx and what they stand on take time."""
+    if name not in {"AsyncJobsiteOn", "JobsiteOn"}:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from workers import jobsiteon  # noqa: PLC0415 - as above; and it needs this package
+
+    return getattr(jobsiteon, name)

@@ -1,16 +1,21 @@
 """The event as a handler sees it."""
 
-from collections.abc import Awaitable, Callable
+import inspect
+from asyncio import Future
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cached_property
+from inspect import CORO_CREATED
 from typing import Any, TypeVar
 
 import orjson
 
 from app.errors import JobhookError
 from app.inbox.inbox import Inbox
-from app.inbox.record import Record
+from app.inbox.record import STEP_OF, Record
 from workers.retry import Permanent
+from workers.signature import not_run
 from workers.steps import Step, running
 
 T = TypeVar("T")
@@ -27,14 +32,25 @@ class BadResult(Permanent):
     """A step has run, but its result cannot be recorded; running it again would repeat its effect."""
 
 
-class Event:
-    """One JobsiteOn event, for one handler. Nothing in it can be changed."""
+class StepRepeated(JobhookError):
+    """Two steps of a handler have the same name: the second would never be run, in this attempt or any other."""
 
-    def __init__(self, record: Record, inbox: Inbox, handler: str) -> None:
+
+class StepNotRun(JobhookError):
+    """The function of a step, or the step itself, was never awaited: nothing of it has been run."""
+
+
+class Event:
+    """One JobsiteOn event, for one attempt of one handler. Nothing in it can be changed."""
+
+    def __init__(self, record: Record, inbox: Inbox, handler: str, attempt: int | None = None) -> None:
         self._record = record
         self._inbox = inbox
         self._handler = handler
+        self._attempt = record.attempt if attempt is None else attempt
         self._finished = dict(record.steps)
+        self._names: set[str] = set()
+        self._awaitables: list[tuple[str, Coroutine[Any, Any, Any]]] = []
 
     @property
     def id(self) -> str:
@@ -79,13 +95,17 @@ class Event:
 
     @property
     def superseded(self) -> bool:
-        """Whether a newer event of the same resource has been done already, judged by `occurred_at`.
+        """Whether this handler has already finished a newer event of the same resource.
 
-        False where resource or time are not known. Webhooks come out of order: a handler that copies
-        a state skips what is superseded, one that books each change does not.
+        Newer is what occurred later, as far as the payloads say; but no event counts as later than it was
+        received. False where resource or time are not known. Webhooks come out of order: a handler that
+        copies a state skips what is superseded, one that books each change does not.
         """
-        resource, occurred = self._record.resource, self._record.occurred_at
-        return bool(resource and occurred and self._inbox.latest(resource) > occurred)
+        record = self._record
+        if not record.resource or record.position is None:
+            return False
+        now = record.started or record.received
+        return self._inbox.latest(record.resource, self._handler, now) > record.position
 
     @property
     def content_type(self) -> str | None:
@@ -95,8 +115,8 @@ class Event:
 
     @property
     def attempt(self) -> int:
-        """1 on the first attempt."""
-        return self._record.attempt
+        """1 on this handler's first attempt. Counts those whose process has died, but no mere waits."""
+        return self._attempt
 
     @property
     def is_conflict(self) -> bool:
@@ -114,26 +134,70 @@ class Event:
         The result is kept as JSON, so what is returned is what JSON makes of it. A process killed
         inside the function has it run once more, with the same key: pass the key on.
 
+        Each step needs a name of its own, the same in every attempt: in a loop, put into it what the turn of
+        the loop is about, as in `f"reminder {contact_id}"`.
+
         Raises:
+            StepRepeated: a step of this name has been finished in this attempt, or is being run.
+            StepNotRun: the function has to be awaited: use `once_async`.
             LeaseLost: the result came too late to be recorded.
             BadResult: the result is not JSON, or too large.
         """
-        if (step := self._step(name)) in self._finished:
-            return self._finished[step]  # type: ignore[no-any-return]
-        with running(Step(self.id, step)) as current:
-            return self._finish(step, function(current.key))
+        with self._taken(name) as step:
+            if step in self._finished:
+                return self._finished[step]  # type: ignore[no-any-return]
+            with running(Step(self.id, step)) as current:
+                result = function(current.key)
+            if inspect.isawaitable(result):
+                _discard(result)
+                raise StepNotRun(f"Step {name!r} has to be awaited: await event.once_async(…).")
+            return self._finish(step, result)
 
-    async def once_async(self, name: str, function: Callable[[str], Awaitable[T]]) -> T:
-        """The same for a function that has to be awaited."""
-        if (step := self._step(name)) in self._finished:
-            return self._finished[step]  # type: ignore[no-any-return]
-        with running(Step(self.id, step)) as current:
-            return self._finish(step, await function(current.key))
+    def once_async(self, name: str, function: Callable[[str], Awaitable[T]]) -> Coroutine[Any, Any, T]:
+        """The same for a function that has to be awaited. Await it, or its handler has failed."""
+        awaitable = self._once_async(name, function)
+        self._awaitables.append((name, awaitable))
+        return awaitable
 
-    def _step(self, name: str) -> str:
-        return f"{self._handler} / {name}"
+    async def _once_async(self, name: str, function: Callable[[str], Awaitable[T]]) -> T:
+        with self._taken(name) as step:
+            if step in self._finished:
+                return self._finished[step]  # type: ignore[no-any-return]
+            with running(Step(self.id, step)) as current:
+                result = function(current.key)
+                # A plain function has had its effect by now: to fail would repeat it.
+                return self._finish(step, await result if inspect.isawaitable(result) else result)
+
+    def close(self) -> None:
+        """Called when the handler has ended.
+
+        Raises:
+            StepNotRun: a `once_async` was not awaited.
+        """
+        idle = [(name, step) for name, step in self._awaitables if inspect.getcoroutinestate(step) == CORO_CREATED]
+        for _, step in idle:
+            step.close()
+        if idle:
+            raise StepNotRun(f"Step {idle[0][0]!r} was not awaited: await event.once_async(…).")
+
+    @contextmanager
+    def _taken(self, name: str) -> Iterator[str]:
+        """The step of a name, which no other may have in this attempt unless it fails."""
+        step = f"{self._handler}{STEP_OF}{name}"
+        if step in self._names:
+            raise StepRepeated(f"Step {name!r} is there twice: give each step a name of its own, in a loop too.")
+        self._names.add(step)
+        try:
+            yield step
+        except (BadResult, LeaseLost):  # it has run
+            raise
+        except BaseException:
+            self._names.discard(step)
+            raise
 
     def _finish(self, step: str, result: T) -> T:
+        if what := not_run(result):
+            raise StepNotRun(f"Step {step!r} has returned {what}: nothing of it has been run.")
         try:
             stored = orjson.dumps(result)
         except TypeError as error:
@@ -147,3 +211,11 @@ class Event:
 
     def __repr__(self) -> str:
         return f"<Event {self.id} {self.type}>"  # no payload: it ends up in logs
+
+
+def _discard(awaitable: Any) -> None:
+    """Lets go of what is not going to be awaited."""
+    if inspect.iscoroutine(awaitable):
+        awaitable.close()
+    elif isinstance(awaitable, Future):
+        awaitable.cancel()

@@ -1,4 +1,8 @@
-"""Which modules hold handlers: imports them, so that they register, and adds what forwards events."""
+"""Which modules hold handlers: imports them, so that they register, and adds what forwards events.
+
+That is done in the process that runs them, never before a fork: a connection that a module opens when it is imported
+must not be shared by several workers, and threads do not survive a fork.
+"""
 
 import importlib
 import pkgutil
@@ -6,6 +10,7 @@ import pkgutil
 from app.config.settings import Settings
 from app.errors import ConfigError
 from workers.registry import Registry, registry
+from workers.resources import refuse_unknown_needs
 
 
 def load(settings: Settings) -> Registry:
@@ -13,7 +18,8 @@ def load(settings: Settings) -> Registry:
     and returns the registry they filled.
 
     Raises:
-        ConfigError: a module cannot be imported, or a destination cannot be used.
+        ConfigError: a module cannot be imported, a handler asks for what nobody can give it, or a destination
+            cannot be used.
     """
     for name in settings.handlers:
         try:
@@ -26,4 +32,5 @@ def load(settings: Settings) -> Registry:
         from workers import forward  # noqa: PLC0415 - httpx and its TLS context: only those who forward pay for them
 
         forward.register(registry, settings)
+    refuse_unknown_needs(registry.handlers)
     return registry

@@ -1,211 +1,151 @@
 """One event: run its handlers and say how the attempt ended."""
 
-import asyncio
 import inspect
-import logging
-import traceback
-from collections.abc import Awaitable
+import math
 from contextvars import copy_context
 from time import monotonic
 from typing import Any
 
-import orjson
 import structlog
-from redis.exceptions import ConnectionError, RedisError, TimeoutError  # noqa: A004
+from redis.exceptions import ConnectionError, TimeoutError  # noqa: A004
 
-from app.errors import describe
 from app.inbox.inbox import Inbox
-from app.inbox.record import Ended, Record
+from app.inbox.record import HANDLER_STEP, Ended, Handled, Record
+from workers import history
+from workers.coroutines import Coroutines
 from workers.event import Event, LeaseLost
 from workers.jobsiteon import AsyncJobsiteOn, JobsiteOn
+from workers.progress import Limits, Progress, Settled
 from workers.registry import Handler, Registry
 from workers.resources import Resources
-from workers.retry import RetryAfter, Verdict, judge
+from workers.retry import leaves, span
+from workers.signature import not_run
 from workers.steps import Step, running
 from workers.timelimit import HandlerTimeout, time_limit
-
-MAX_MESSAGE = 1000
-MAX_TRACEBACK = 8000
-"""Characters kept of an error; of a traceback the end, where the cause is."""
 
 log = structlog.stdlib.get_logger(__name__)
 
 
-class NotBegun(RetryAfter):
-    """No handler has run, because Redis went away or the lease ran out before: no attempt is used up."""
-
-    counts = False
-
-    def __init__(self, cause: Exception) -> None:
-        super().__init__(0)
-        self.__cause__ = cause
+class NotRun(Exception):
+    """A handler has returned what would have to be run, instead of running it."""
 
 
 class Processor:
     """Runs handlers, one event at a time. For the main thread of a process: timeouts are signals."""
 
     def __init__(self, inbox: Inbox, registry: Registry) -> None:
+        settings = inbox.settings
         self._inbox = inbox
         self._registry = registry
-        self._timeout = inbox.settings.handler_timeout
-        self._max_attempts = inbox.settings.max_attempts
+        self._timeout = settings.handler_timeout
+        retry_for = settings.retry_for
+        if "retry_for" not in settings.model_fields_set:
+            retry_for = max(retry_for, math.ceil(span(settings.max_attempts) / 3600) * 3600.0)
+        self._limits = Limits(settings.max_attempts, retry_for)
         self._resources = Resources(inbox)
         # Only then is there a cache to keep true.
-        self._uses_api = any(need in {JobsiteOn, AsyncJobsiteOn} for h in registry.handlers for need in h.needs)
-        self._runner: asyncio.Runner | None = None
+        self._uses_api = any(need.type in {JobsiteOn, AsyncJobsiteOn} for h in registry.handlers for need in h.needs)
+        self._coroutines = Coroutines()
 
     def process(self, record: Record) -> Ended | None:
-        """Runs what is left to run of an event's handlers. Never raises what a handler raised.
+        """Runs those of an event's handlers that are due. Never raises what a handler raised.
 
         None if the event has to wait for its turn: it is given back already.
         """
-        handlers = self._registry.matching(record.type)
         begun = monotonic()
-        errors: list[BaseException]
+        progress = Progress(record, self._registry)
         try:
-            if not self._take_turn(record, handlers):
+            if not self._take_turn(record, progress.due):
                 return None
-            with time_limit(self._timeout):
-                errors = self._run(record, handlers)
-        except HandlerTimeout as timeout:
-            self._inbox.redis.connection_pool.disconnect()  # it may have struck between a command and its reply
-            errors = [timeout]
+            settled = self._run(record, progress)
         except (ConnectionError, TimeoutError) as error:
-            errors = [NotBegun(error)]
-        except RedisError as error:
-            errors = [error]
-        verdict = judge(errors, record.attempt, self._max_attempts)
+            settled = progress.not_begun(error)
         elapsed = monotonic() - begun
-        _log(record, verdict, elapsed, len(handlers))
+        history.tell(record, settled, elapsed, len(progress.wanted))
         return Ended(
             id=record.id,
             token=record.token,
-            outcome=verdict.outcome,
-            attempt=_history(record, verdict, elapsed, len(handlers)),
-            delay=verdict.delay,
-            unhandled=not handlers,
-            uncounted=verdict.uncounted,
-            resource=(record.resource or "") if record.occurred_at else "",
-            occurred_at=record.occurred_at or 0.0,
+            outcome=settled.outcome,
+            attempt=history.line(record, settled, elapsed, len(progress.wanted)),
+            delay=settled.delay,
+            unhandled=not progress.is_wanted,
+            uncounted=settled.only_waited,
+            fields=settled.fields,
+            handled=_handled(record, progress),
         )
 
     def close(self) -> None:
         """Ends the event loop of async handlers, if there was any."""
-        if self._runner:
-            self._runner.close()
-            self._runner = None
+        self._coroutines.close()
 
-    def _take_turn(self, record: Record, handlers: list[Handler]) -> bool:
-        if not record.resource or not any(handler.one_at_a_time for handler in handlers):
+    def _take_turn(self, record: Record, due: list[Handler]) -> bool:
+        if not record.resource or not any(handler.one_at_a_time for handler in due):
             return True
         if self._inbox.take_turn(record.id, record.token, record.resource):
             return True
         log.debug("waits for its turn", id=record.id, type=record.type)
         return False
 
-    def _run(self, record: Record, handlers: list[Handler]) -> list[BaseException]:
-        """The errors, after every handler has had its turn."""
+    def _run(self, record: Record, progress: Progress) -> Settled:
+        """What came of it, after every handler that is due has had its turn."""
         # Whoever stood still since taking the event may be overtaken before the timeout, which counts from here.
         if monotonic() + self._timeout > record.leased_until:
-            return [NotBegun(LeaseLost(f"Too little was left of the lease of event {record.id} to begin it."))]
+            return progress.not_begun(LeaseLost(f"Too little was left of the lease of event {record.id} to begin it."))
         try:
-            if self._uses_api:
-                self._resources.forget(record)
-            return self._run_each(record, handlers)
-        except HandlerTimeout:
-            raise
+            with time_limit(self._timeout):
+                if self._uses_api:
+                    self._resources.forget(record)
+                self._run_each(record, progress)
+        except HandlerTimeout as timeout:
+            progress.failed_all(timeout)
         except Exception as error:  # noqa: BLE001 - our own trouble, as with Redis, is one more reason to retry
-            return [error]
+            progress.failed_all(error)
+        return progress.settle(self._limits)
 
-    def _run_each(self, record: Record, handlers: list[Handler]) -> list[BaseException]:
-        finished = {name for name, _ in record.steps}
-        left = [handler for handler in handlers if _step(handler) not in finished]
-        errors: list[BaseException] = []
-        for handler in left:
+    def _run_each(self, record: Record, progress: Progress) -> None:
+        due = progress.due
+        for handler in due:
             try:
-                self._call(handler, Event(record, self._inbox, handler.name))
-            except HandlerTimeout:
-                raise
-            except LeaseLost as lost:
-                return [lost]  # the others are the new owner's to run
+                self._call(handler, Event(record, self._inbox, handler.name, progress.attempt_of(handler)))
             except BaseException as error:  # noqa: BLE001 - a handler's sys.exit() is its failure, not ours
-                errors.append(error)
+                progress.failed(handler.name, error)
+                causes = leaves(error)
+                if any(isinstance(cause, HandlerTimeout) for cause in causes):
+                    # It may have struck between a command and its reply.
+                    self._inbox.redis.connection_pool.disconnect(inuse_connections=False)
+                    return
+                if any(isinstance(cause, LeaseLost) for cause in causes):
+                    return  # the others are the new owner's to run
             else:
+                progress.done(handler)
                 # The last one's success is recorded with the end of the attempt.
-                if (handler is not left[-1] or errors) and not self._inbox.record_step(
-                    record.id, record.token, _step(handler), b"null"
+                if handler is not due[-1] and not self._inbox.record_step(
+                    record.id, record.token, HANDLER_STEP + handler.name, b"null"
                 ):
-                    return [LeaseLost(f"Another worker has event {record.id} by now.")]
-        return errors
+                    return  # as above
 
     def _call(self, handler: Handler, event: Event) -> None:
-        needs = [self._resources(need) for need in handler.needs]
-        with running(Step(event.id, _step(handler))):
-            result = handler.function(event, *needs)
-            if not inspect.isawaitable(result):
-                return
-            self._runner = self._runner or asyncio.Runner()
-            try:
-                self._runner.run(_wait_for(result), context=copy_context())
-            except HandlerTimeout:
-                self._runner = None  # its loop was interrupted anywhere: not to be used again
-                raise
+        # A copy of the context: what a handler sets in it ends with the handler.
+        copy_context().run(self._call_in_context, handler, event)
+
+    def _call_in_context(self, handler: Handler, event: Event) -> None:
+        with running(Step(event.id, HANDLER_STEP + handler.name)):
+            result: Any = self._begin(handler, event)
+            while result is not None and inspect.isawaitable(result):
+                result = self._coroutines.run(result)
+        event.close()
+        if result is not None and (what := not_run(result)):
+            raise NotRun(f"Handler {handler.name} has returned {what}: nothing of it has been run.")
+
+    def _begin(self, handler: Handler, event: Event) -> Any:
+        if not handler.needs:
+            return handler.function(event)
+        by_place = [self._resources(need.type) for need in handler.needs if not need.by_name]
+        by_name = {need.parameter: self._resources(need.type) for need in handler.needs if need.by_name}
+        return handler.function(event, *by_place, **by_name)
 
 
-_LEVELS = {"done": logging.INFO, "retry": logging.WARNING, "dead": logging.ERROR}
-
-
-def _log(record: Record, verdict: Verdict, elapsed: float, handlers: int) -> None:
-    more: dict[str, Any] = describe(verdict.error) if verdict.error else {}
-    if verdict.outcome == "retry":
-        more["retry_in_s"] = round(verdict.delay, 1)
-    log.log(
-        _LEVELS[verdict.outcome],
-        "attempt",
-        outcome=verdict.outcome,
-        id=record.id,
-        type=record.type,
-        attempt=record.attempt,
-        handlers=handlers,
-        ms=round(elapsed * 1000, 1),
-        **more,
-    )
-
-
-async def _wait_for(awaitable: Awaitable[None]) -> None:
-    await awaitable
-
-
-def _step(handler: Handler) -> str:
-    return f"handler {handler.name}"
-
-
-def _history(record: Record, verdict: Verdict, elapsed: float, handlers: int) -> bytes:
-    started = round((record.started or 0) * 1000)
-    entry: dict[str, Any] = {
-        "attempt": record.attempt,
-        "started": started,
-        "ended": started + round(elapsed * 1000),
-        "worker": record.worker,
-        "outcome": verdict.outcome,
-        "handlers": handlers,
-    }
-    if (error := verdict.error) is not None:
-        lines = "".join(traceback.format_exception(error))
-        entry["error"] = {
-            "type": f"{type(error).__module__}.{type(error).__qualname__}",
-            "message": _text(_message(error)[:MAX_MESSAGE]),
-            "traceback": _text(lines[-MAX_TRACEBACK:]),
-        }
-    return orjson.dumps(entry)
-
-
-def _message(error: BaseException) -> str:
-    try:
-        return str(error)
-    except Exception:  # noqa: BLE001 - even that a handler's exception may get wrong
-        return "(its message cannot be shown)"
-
-
-def _text(text: str) -> str:
-    return text.encode("utf-8", "replace").decode()  # lone surrogates are not JSON
+def _handled(record: Record, progress: Progress) -> Handled | None:
+    if not record.resource or record.position is None or not progress.all_finished:
+        return None
+    return Handled(record.resource, record.position, progress.all_finished)

@@ -1,16 +1,23 @@
 """Which handlers want which events: a decorator, a look-up, nothing more."""
 
-import inspect
+import os
 import re
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from fnmatch import translate
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
+import structlog
+
+from app.config.names import DEV
 from app.errors import ConfigError
+from app.inbox.record import STEP_OF
+from workers.signature import Need, needs, refuse_what_would_not_run
 
 Function = Callable[..., None] | Callable[..., Awaitable[None]]
 F = TypeVar("F", bound=Function)
+
+log = structlog.stdlib.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,13 +25,13 @@ class Handler:
     """A function and the events it wants."""
 
     name: str
-    """Module and function: under this name its success is recorded, so renaming it runs it again."""
+    """Under this name its success and its steps are recorded: under another, what is waiting runs again."""
     function: Function
     pattern: re.Pattern[str]
     one_at_a_time: bool = False
     """Whether the events of one resource must not run at the same time."""
-    needs: tuple[type, ...] = ()
-    """The annotations of its parameters after the event: what the worker has to give it."""
+    needs: tuple[Need, ...] = ()
+    """What the worker has to give it besides the event."""
 
 
 @dataclass
@@ -33,7 +40,14 @@ class Registry:
 
     handlers: list[Handler] = field(default_factory=list)
 
-    def on(self, pattern: str, *, one_at_a_time: Literal["resource"] | None = None) -> Callable[[F], F]:
+    def on(
+        self,
+        pattern: str = "",
+        *,
+        one_at_a_time: Literal["resource"] | None = None,
+        name: str | None = None,
+        dev_only: bool = False,
+    ) -> Callable[[F], F]:
         """Registers the decorated function for events whose type matches, case aside.
 
         `*` stands for anything, `?` for any character, `[ab]` for one of them: `on("invoice.paid")`,
@@ -41,13 +55,29 @@ class Registry:
         once per event. With `one_at_a_time="resource"`, two events of the same invoice, job, … do not
         run at the same time, while others do; who waits does not occupy a worker.
 
+        What a handler has finished is recorded under its name: by default its module and function, so that
+        renaming or moving the function makes it another handler, which runs again for the events that are
+        waiting. `name` is independent of both. With `dev_only`, it is registered in `jobhook dev` alone.
+
         Raises:
-            ConfigError: another function of the same module and name is registered already.
+            ConfigError: the function could not be run, or would look as if it had run; the pattern or the
+                name is none; or another function has the name already.
         """
+        if callable(pattern):
+            raise ConfigError(f'@on needs to know which events {_shown(pattern)} is for: @on("invoice.paid").')
+        if not isinstance(pattern, str) or not pattern.strip():
+            raise ConfigError(f'@on({pattern!r}): say which events: @on("invoice.paid"), or @on("*") for all.')
+        if one_at_a_time not in {None, "resource"}:
+            raise ConfigError(f'@on("{pattern}"): one_at_a_time can be "resource", not {one_at_a_time!r}.')
 
         def register(function: F) -> F:
-            name = f"{function.__module__}.{function.__qualname__}"
-            self.add(name, function, pattern, one_at_a_time=one_at_a_time is not None)
+            known_as = _name(function, name)
+            if any(handler.function == function and handler.name != known_as for handler in self.handlers):
+                raise ConfigError(f"Handler {known_as} has another name in another @on: it can have only one.")
+            if dev_only and DEV not in os.environ:
+                log.info("handler left out: it is for `jobhook dev` only", handler=known_as)
+            else:
+                self.add(known_as, function, pattern, one_at_a_time=one_at_a_time is not None)
             return function
 
         return register
@@ -58,24 +88,43 @@ class Registry:
         Raises:
             ConfigError: another function has that name, or it is not clear what the function wants.
         """
-        if any(handler.name == name and handler.function is not function for handler in self.handlers):
+        if any(handler.name == name and handler.function != function for handler in self.handlers):
             raise ConfigError(f"Two handlers are named {name}: their success could not be told apart.")
-        parameters = list(inspect.signature(function, eval_str=True).parameters.values())
-        if not parameters:
-            raise ConfigError(f"Handler {name} has to take the event.")
-        for parameter in parameters[1:]:
-            if parameter.annotation is inspect.Parameter.empty:
-                raise ConfigError(f"Handler {name}: say by an annotation what {parameter.name!r} is, as JobsiteOn.")
-        needs = tuple(parameter.annotation for parameter in parameters[1:])
+        refuse_what_would_not_run(name, function)
         wanted = re.compile(translate(pattern.casefold()))
-        self.handlers.append(Handler(name, function, wanted, one_at_a_time, needs))
+        self.handlers.append(Handler(name, function, wanted, one_at_a_time, needs(name, function)))
 
     def matching(self, type: str) -> list[Handler]:
         """The handlers that want events of this type, each once."""
         folded = type.casefold()
         matching = [handler for handler in self.handlers if handler.pattern.match(folded)]
-        serial = {handler.name for handler in matching if handler.one_at_a_time}
-        return list({h.name: replace(h, one_at_a_time=h.name in serial) for h in matching}.values())
+        found: dict[str, Handler] = {}
+        for handler in matching:
+            if handler.name not in found or handler.one_at_a_time:
+                found[handler.name] = handler
+        return list(found.values())
+
+    @property
+    def names(self) -> set[str]:
+        """The names of all handlers."""
+        return {handler.name for handler in self.handlers}
+
+
+def _name(function: Any, given: str | None) -> str:
+    if given is None:
+        module, function_name = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
+        if function_name is None:  # a `partial`, or an object that can be called
+            raise ConfigError(f'{_shown(function)} has no name of its own: give it one: @on(…, name="book").')
+        return f"{module}.{function_name}"
+    if not isinstance(given, str) or not given.isprintable() or given != given.strip() or not given:
+        raise ConfigError(f"@on(…, name={given!r}): write printable text without blanks around it.")
+    if STEP_OF in given:
+        raise ConfigError(f"@on(…, name={given!r}): {STEP_OF!r} separates a handler from its steps.")
+    return given
+
+
+def _shown(function: Any) -> str:
+    return str(getattr(function, "__qualname__", type(function).__qualname__))
 
 
 registry = Registry()

@@ -1,35 +1,49 @@
 """What the worker gives to handlers that ask for it by annotation: one of each a process."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
+from app.config.settings import Settings
 from app.errors import ConfigError
 from app.inbox.inbox import Inbox
 from app.inbox.record import Record
+from workers.event import Event
 from workers.jobsiteon import AsyncJobsiteOn, JobsiteOn
+from workers.registry import Handler
+
+MAKERS: dict[type, Callable[[Settings], Any]] = {JobsiteOn: JobsiteOn, AsyncJobsiteOn: AsyncJobsiteOn}
+"""What handlers can be given, and how it is made."""
+
+
+def refuse_unknown_needs(handlers: Iterable[Handler]) -> None:
+    """Refuses handlers that ask for something else, before they get an event.
+
+    Raises:
+        ConfigError: one does.
+    """
+    for handler in handlers:
+        for need in handler.needs:
+            if need.type is Event:
+                raise ConfigError(f"Handler {handler.name}: the event comes first. Is it a method? Use a function.")
+            if not any(need.type is known for known in MAKERS):
+                known = ", ".join(sorted(known.__name__ for known in MAKERS))
+                raise ConfigError(
+                    f"Handler {handler.name}: {need.parameter!r} is annotated {need.type!r}. "
+                    f"What a handler can be given: {known}. A parameter of its own needs a default."
+                )
 
 
 class Resources:
     """Makes each resource when it is first asked for."""
 
     def __init__(self, inbox: Inbox) -> None:
+        self._settings = inbox.settings
         self._made: dict[type, Any] = {}
-        self._makers: dict[type, Callable[[], Any]] = {
-            JobsiteOn: lambda: JobsiteOn(inbox.settings),
-            AsyncJobsiteOn: lambda: AsyncJobsiteOn(inbox.settings),
-        }
 
     def __call__(self, need: type) -> Any:
-        """The resource of a type.
-
-        Raises:
-            ConfigError: there is none.
-        """
+        """The resource of a type in `MAKERS`."""
         if need not in self._made:
-            if need not in self._makers:
-                known = ", ".join(sorted(known.__name__ for known in self._makers))
-                raise ConfigError(f"A handler asks for {need!r}. What it can be given: {known}.")
-            self._made[need] = self._makers[need]()
+            self._made[need] = MAKERS[need](self._settings)
         return self._made[need]
 
     def forget(self, record: Record) -> None:

@@ -1,6 +1,8 @@
-"""When a failed event is tried again, and how a handler steers that.
+"""When a handler that has failed is tried again, and how it steers that.
 
-    attempt that failed   wait before the next   time since received
+Each handler of an event has its own attempts and its own schedule:
+
+    attempt that failed   wait before the next   time since the first
              1                   5 s                    5 s
              2                  15 s                   20 s
              3                  45 s                    1 min
@@ -12,25 +14,25 @@
              9 and on            8 h                   12.5 h, then 8 h more each
 
 Each wait is up to a fifth longer or shorter, so that what failed together is not tried again together.
-With the default of 12 attempts an event is dead after some 28 hours.
+With the default of 12 attempts a handler gives up after some 28 hours. A wait that is nobody's fault, as for
+a rate limit, uses up no attempt; the age of the event (JOBHOOK_RETRY_FOR) bounds those. An event is dead when
+each of its handlers has either finished or given up, and at least one has given up.
 """
 
 import random
-from collections.abc import Sequence
 from dataclasses import dataclass
-
-from app.inbox.record import Outcome
 
 FIRST_WAIT_SECONDS = 5.0
 FACTOR = 3
 LONGEST_WAIT_SECONDS = 8 * 3600.0
+LONGEST_RETRY_AFTER_SECONDS = 30 * 86400.0
 JITTER = 0.2
 
 _RANDOM = random.SystemRandom()  # not one that forked workers would share the state of
 
 
 class Permanent(Exception):
-    """Raised by a handler: trying again is useless, the event is dead at once."""
+    """Raised by a handler: trying again is useless, the handler gives up at once."""
 
 
 class RetryAfter(Exception):
@@ -39,46 +41,85 @@ class RetryAfter(Exception):
     counts = True
     """Whether it uses up an attempt. A wait that is nobody's fault, as for a rate limit, does not."""
 
-    def __init__(self, seconds: float) -> None:
-        if not 0 <= seconds <= 30 * 86400:
+    def __init__(self, seconds: float, *, counts: bool | None = None) -> None:
+        """`seconds` from 0 to 30 days.
+
+        It uses up an attempt, since the handler has been run in vain; with `counts=False` it does not, and the
+        handler is run again and again until the event's age ends that.
+        """
+        if not 0 <= seconds <= LONGEST_RETRY_AFTER_SECONDS:
             raise ValueError("RetryAfter takes from 0 seconds to 30 days")
         super().__init__(f"retry after {seconds:g} s")
         self.seconds = seconds
+        if counts is not None:
+            self.counts = counts
 
 
 def wait(attempt: int, rng: random.Random = _RANDOM) -> float:
     """Seconds to wait after the given attempt (from 1) has failed."""
+    return _scheduled(attempt) * rng.uniform(1 - JITTER, 1 + JITTER)
+
+
+def span(attempts: int) -> float:
+    """Seconds from the first of so many attempts to the last, by the schedule."""
+    return sum(map(_scheduled, range(1, attempts)))
+
+
+def _scheduled(attempt: int) -> float:
     # The exponent is bounded so that a thousandth attempt does not overflow.
-    scheduled: float = min(FIRST_WAIT_SECONDS * FACTOR ** min(attempt - 1, 20), LONGEST_WAIT_SECONDS)
-    return scheduled * rng.uniform(1 - JITTER, 1 + JITTER)
+    wait: float = min(FIRST_WAIT_SECONDS * FACTOR ** min(attempt - 1, 20), LONGEST_WAIT_SECONDS)
+    return wait
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What follows from an attempt."""
+    """What follows for a handler from its failure."""
 
-    outcome: Outcome
-    delay: float = 0.0
-    """Seconds until the next attempt."""
-    uncounted: bool = False
-    """Whether the attempt does not use up one of those allowed."""
-    error: BaseException | None = None
-    """The one that decided."""
+    used: int
+    """Attempts that it has used up by now."""
+    delay: float | None
+    """Seconds until it is tried again; None: it gives up."""
+    why: str = ""
+    """The reason for giving up."""
 
 
-def judge(errors: Sequence[BaseException], attempt: int, max_attempts: int) -> Verdict:
-    """What follows from the errors of an event's handlers in the given attempt (from 1).
+def judge(error: BaseException, used: int, max_attempts: int) -> Verdict:
+    """What follows from an error of a handler that has used up so many attempts before.
 
-    A handler that has failed for good must not take the retry of another away: the event is dead only
-    if none is worth another try. The soonest of the waits counts.
+    Of an exception group, as a `TaskGroup` raises it, the leaves are judged together: it is final only if all of
+    them are, because one that is must not take the retry of another away. It uses up an attempt if one of them
+    does. And the longest of their waits counts: a short one would have the attempts of the others used up in no time.
     """
-    if not errors:
-        return Verdict("done")
-    failures = [error for error in errors if not isinstance(error, Permanent)]
+    failures = [leaf for leaf in leaves(error) if not isinstance(leaf, Permanent)]
     if not failures:
-        return Verdict("dead", error=errors[0])
-    uncounted = all(isinstance(error, RetryAfter) and not error.counts for error in failures)
-    if attempt >= max_attempts and not uncounted:
-        return Verdict("dead", error=failures[0])
-    waits = [error.seconds if isinstance(error, RetryAfter) else wait(attempt) for error in failures]
-    return Verdict("retry", min(waits), uncounted, failures[0])
+        return Verdict(used + 1, None, "trying again is useless")
+    if any(_counts(leaf) for leaf in failures):
+        used += 1
+        if used >= max_attempts:
+            return Verdict(used, None, f"all {max_attempts} attempts are used up")
+    return Verdict(used, max(_wait(leaf, used) for leaf in failures))
+
+
+def leaves(error: BaseException) -> list[BaseException]:
+    """The errors in an exception group, however deep; of any other error, the error itself."""
+    found: list[BaseException] = []
+    to_see = [error]
+    while to_see:
+        seen = to_see.pop()
+        if isinstance(seen, BaseExceptionGroup) and not isinstance(seen, Permanent | RetryAfter):
+            to_see += reversed(seen.exceptions)
+        else:
+            found.append(seen)
+    return found
+
+
+def _counts(error: BaseException) -> bool:
+    return not isinstance(error, RetryAfter) or error.counts
+
+
+def _wait(error: BaseException, used: int) -> float:
+    # A subclass may have left the seconds out, or have got them from somewhere else.
+    asked = getattr(error, "seconds", None) if isinstance(error, RetryAfter) else None
+    if isinstance(asked, int | float) and 0 <= asked <= LONGEST_RETRY_AFTER_SECONDS:
+        return asked
+    return wait(max(used, 1))

@@ -22,6 +22,7 @@ from app.cli.output import console, program
 from app.cli.send import deliver, local_url, summary
 from app.cli.sockets import bind, close
 from app.config.files import env_line
+from app.config.names import DEV
 from app.config.settings import Settings
 from app.config.sources import configured_names, configured_values, load_settings, override
 from app.delivery.samples import sample
@@ -92,6 +93,7 @@ def _folder(data: Path) -> Iterator[int]:
 
 def _configure(data: Path, port: int | None) -> tuple[str, int]:
     """What is not configured gets a local value: a key, plain HTTP. Returns where to listen."""
+    override(DEV, "true")
     names = configured_names()
     if "JOBSITEON_API_KEY" not in names:
         override("JOBSITEON_API_KEY", _local_key(data / "api-key"))

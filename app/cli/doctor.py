@@ -1,7 +1,6 @@
 """`jobhook doctor` and `jobhook settings`: is everything as it should be?"""
 
 import subprocess
-import sys
 from typing import Annotated
 
 import typer
@@ -9,15 +8,20 @@ from rich.markup import escape
 from rich.table import Table
 
 from app.cli.output import LEVEL_STYLES, print_json, print_table
+from app.cli.run import workers_command
 from app.config.settings import Settings
 from app.config.sources import load_settings, notes
 from app.config.table import settings_rows, settings_table
 from app.errors import ConfigError
+from app.inbox.inbox import connect
+from app.ops import handlers
 from app.ops.health import Health
 from app.ops.problems import IGNORED_SETTING, OLD_KEYS, PLAIN_HTTP, WRONG_HANDLERS, WRONG_SETTING, Check, as_markdown
 
 IMPORT_SECONDS = 30.0
 """How long importing the handlers may take."""
+PATIENCE_SECONDS = 10.0
+"""How long the checks of Redis may take: each of their round trips may have far to go, and none is ready yet."""
 _COMPLETE = Check("settings", "ok", "complete")
 
 
@@ -64,20 +68,21 @@ def settings(
 def _findings() -> list[Check]:
     try:
         current = load_settings()
-        health = Health(current)
+        health = Health(current, PATIENCE_SECONDS)
     except ConfigError as error:
         return [WRONG_SETTING.found(finding=line) for line in str(error).split("\n")]
+    redis = connect(current)
     try:
-        return [*_handlers(), *_settings(current), *health.check()]
+        return [*_handlers(), *_settings(current), *health.check(), *handlers.check(redis)]
     finally:
         health.close()
+        redis.close()
 
 
 def _handlers() -> list[Check]:
     """What `jobhook work` would refuse at its start: found out by a process of its own, as handlers run there."""
-    command = [sys.executable, "-m", "workers", "--check"]
     try:
-        ended = subprocess.run(command, capture_output=True, timeout=IMPORT_SECONDS, check=False)  # noqa: S603 - our own
+        ended = subprocess.run(workers_command("--check"), capture_output=True, timeout=IMPORT_SECONDS, check=False)  # noqa: S603 - our own
     except subprocess.TimeoutExpired:
         return [_COMPLETE, WRONG_HANDLERS.found(finding=f"not imported within {IMPORT_SECONDS:g} s")]
     if ended.returncode == 0:

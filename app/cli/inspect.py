@@ -56,7 +56,11 @@ def events(
     """List events, the most recently active first."""
     if state and state not in STATES:
         raise typer.BadParameter(f"{state!r} is none of {', '.join(STATES)}", param_hint="--state")
-    found = list(islice(_select(_inbox(), state, type, _earliest(since), search), limit))
+    inbox = _inbox()
+    found = list(islice(_select(inbox, state, type, _earliest(since), search), limit))
+    if broken := len(inbox.broken()):
+        records = "1 record that" if broken == 1 else f"{broken} records that"
+        errors.print(f"Without {records} cannot be read. See: {program()} doctor", style="yellow")
     if as_json:
         print_json([_summary(record) for record in found])
         return
@@ -150,6 +154,9 @@ def life(record: Record, due: float | None = None) -> Iterator[str]:
         yield from lines
     for name, _ in record.steps:
         yield f"  finished: {plain(name)}"
+    for name, tries in record.unfinished.items():
+        until = "given up" if tries.due is None else f"waits until {precise(tries.due)}"
+        yield f"  {until}: handler {plain(name)}, attempts used: {tries.used}: {plain(tries.why)}"
 
 
 def _moments(record: Record, due: float | None) -> Iterator[tuple[float, list[str]]]:
@@ -164,6 +171,8 @@ def _moments(record: Record, due: float | None) -> Iterator[tuple[float, list[st
         yield _moment(entry["started"] / 1000, "handled", f"attempt {entry['attempt']}, by {entry['worker']}")
         took = f"after {entry['ended'] - entry['started']} ms"
         error = entry.get("error")
+        if reasons := [failed["given_up"] for failed in entry.get("errors", ()) if "given_up" in failed]:
+            took += f": {'; '.join(dict.fromkeys(reasons))}"
         if entry.get("handlers") == 0:
             took += f": no handler wants {escape(record.type)}"
         yield _moment(entry["ended"] / 1000, entry["outcome"], took, _OUTCOME_STYLES[entry["outcome"]], error)

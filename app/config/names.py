@@ -6,6 +6,10 @@ import re
 from app.config.settings import PREFIX, Settings
 
 ENV_FILE, SECRETS_DIR = PREFIX + "ENV_FILE", PREFIX + "SECRETS_DIR"
+DEV = PREFIX + "DEV"
+"""Set by `jobhook dev` for the processes that it starts: there, handlers meant for trying out are registered too."""
+METRICS_FOLDER = PREFIX + "METRICS_FOLDER"
+"""Set by `jobhook serve` for its receiver processes: where they add up their metrics."""
 OWN_PREFIXES = (PREFIX, "JOBSITEON_")
 """Whatever begins like this is meant for Jobhook."""
 REDIS_URL = "REDIS_URL"
@@ -34,7 +38,7 @@ def variable(field: str) -> str:
 
 FIELDS = {variable(field): field for field in Settings.model_fields}
 """The field of each variable."""
-_KNOWN = {*FIELDS, ENV_FILE, SECRETS_DIR}
+_KNOWN = {*FIELDS, ENV_FILE, SECRETS_DIR, DEV, METRICS_FOLDER}
 
 
 def is_known(name: str) -> bool:

@@ -130,9 +130,20 @@ class Settings(BaseSettings):
     rejected_for: Duration = Field(
         72 * 3600.0, ge=60, le=LONGEST_SECONDS, description="How long each of them is kept at most."
     )
-    max_attempts: int = Field(12, ge=1, le=1000, description="Attempts before an event is dead.")
+    max_attempts: int = Field(12, ge=1, le=1000, description="Attempts of a handler before it gives an event up.")
+    retry_for: Duration = Field(
+        28 * 3600.0,
+        ge=1,
+        le=LONGEST_SECONDS,
+        description="How long an event is tried again, from its first attempt on, waits included. "
+        "Unless it is set: as long as `JOBHOOK_MAX_ATTEMPTS` take, if that is longer.",
+    )
     handler_timeout: Duration = Field(30.0, ge=1, le=86400, description="How long an event's handlers may run.")
     workers: int = Field(2, ge=1, le=256, description="Worker processes.")
+    worker_max_events: int = Field(0, ge=0, description="Events after which a worker is replaced; 0: never.")
+    worker_max_memory: Size = Field(
+        0, ge=0, description="Resident memory above which a worker is replaced after its event; 0: never."
+    )
     handlers: Annotated[tuple[str, ...], BeforeValidator(split)] = Field(
         ("workers.handlers",),
         min_length=1,

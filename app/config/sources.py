@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from app.config.files import Entry, read_env_file, read_secret_files
 from app.config.names import (
+    DEV,
     ENV_FILE,
     FIELDS,
     OWN_PREFIXES,
@@ -182,10 +183,10 @@ def _misplaced(env_file: list[Entry], secret: list[Entry]) -> Iterable[str]:
     """What has no effect where it stands, because it is looked up in the environment alone."""
     for entry in env_file:
         name = entry.name.upper()
-        if name == ENV_FILE or (name == RQ_PREFIX and os.environ.get(RQ_PREFIX) != entry.text):
+        if name in {ENV_FILE, DEV} or (name == RQ_PREFIX and os.environ.get(RQ_PREFIX) != entry.text):
             yield f"{name}: {entry.place}: has no effect there: set it in the environment"
     for entry in secret:
-        if entry.name.upper() in {ENV_FILE, SECRETS_DIR}:
+        if entry.name.upper() in {ENV_FILE, SECRETS_DIR, DEV}:
             yield f"{entry.name.upper()}: {entry.place}: has no effect there: set it in the environment"
 
 

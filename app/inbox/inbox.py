@@ -7,14 +7,16 @@ has an asyncio caller of its own in `app/receiver/intake.py`.
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any, cast
 
+import orjson
 from redis import Redis
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from app.config.settings import Settings
 from app.delivery.identity import ID_LENGTH
-from app.errors import EventNotFound
+from app.errors import DamagedRecord, EventNotFound
 from app.inbox import jobs, scripts
 from app.inbox.record import STATES, Assignment, Delivery, Ended, Record, State, Stats, Sweep
 from app.inbox.scripts import Script
@@ -56,6 +58,24 @@ def accept_arguments(settings: Settings, deliveries: Sequence[Delivery]) -> list
     return arguments
 
 
+def _ended(ended: Ended) -> dict[str, Any]:
+    """The end of an attempt as the work script takes it."""
+    told: dict[str, Any] = {
+        "id": ended.id,
+        "token": str(ended.token),
+        "outcome": ended.outcome,
+        "delay": int(ended.delay * 1000),
+        "attempt": ended.attempt.decode(),
+        "fields": [part for field in ended.fields.items() for part in field],
+        "uncounted": ended.uncounted,
+        "unhandled": ended.unhandled,
+    }
+    if ended.handled:
+        resource, handlers = ended.handled.resource, ended.handled.handlers
+        told["handled"] = {"resource": resource, "occurred": str(ended.handled.occurred), "handlers": handlers}
+    return told
+
+
 class Inbox:
     """All that is done with recorded events. Redis errors pass through to the caller."""
 
@@ -74,6 +94,10 @@ class Inbox:
         return jobs.job(self.settings.handler_timeout)
 
     @property
+    def _lease(self) -> float:
+        return self.settings.handler_timeout + LEASE_MARGIN_SECONDS
+
+    @property
     def _retention(self) -> int:
         return int(self.settings.retention)
 
@@ -82,14 +106,11 @@ class Inbox:
 
         `want` is "next", the id of one event, or "" to take nothing.
         """
-        lease = self.settings.handler_timeout + LEASE_MARGIN_SECONDS
-        leased_until = time.monotonic() + lease  # counted from before it was asked for
-        arguments: list[Any] = [worker, int(lease * 1000), self._retention, want]
+        leased_until = time.monotonic() + self._lease  # counted from before it was asked for
+        given = {"worker": worker, "lease": int(self._lease * 1000), "retention": self._retention, "want": want}
         if ended:
-            arguments += (ended.id, ended.token, ended.outcome, int(ended.delay * 1000), ended.attempt)
-            arguments += ("1" if ended.unhandled else "", "1" if ended.uncounted else "")
-            arguments += (ended.resource, ended.occurred_at)
-        code, taken = self._run(scripts.WORK, *arguments)
+            given["ended"] = _ended(ended)
+        code, taken = self._run(scripts.WORK, orjson.dumps(given))
         recorded = None if code < 0 else bool(code)
         if taken == b"suspended":
             return Assignment(recorded, None, suspended=True)
@@ -97,7 +118,15 @@ class Inbox:
             return Assignment(recorded, None)
         id, flat = taken
         fields = dict(zip(flat[::2], flat[1::2], strict=True))
-        return Assignment(recorded, Record.from_hash(id.decode(), fields, leased_until))
+        try:
+            return Assignment(recorded, Record.from_hash(id.decode(), fields, leased_until))
+        except DamagedRecord as damaged:
+            self._run(scripts.SET_ASIDE, id)
+            return Assignment(recorded, None, damaged=damaged)
+
+    def wait(self, seconds: int) -> None:
+        """Waits until there may be an event to take, at most so long. Of all who wait, one is woken per event."""
+        self.redis.blpop([f"{PREFIX}wake"], seconds)
 
     def record_step(self, id: str, token: int, step: str, result: bytes) -> bool:
         """Records a finished step; False if the attempt is no longer the current one.
@@ -115,18 +144,32 @@ class Inbox:
         """Makes it a running event's turn for its resource; False if it now waits in line, given back."""
         return bool(self._run(scripts.TURN, id, token, resource, LONGEST_TURN_WAIT_MS))
 
-    def latest(self, resource: str) -> float:
-        """When the newest event done of a resource occurred, in seconds since 1970; 0 if none is known."""
-        return float(cast(bytes | None, self.redis.get(f"{PREFIX}latest:{resource}")) or 0)
+    def latest(self, resource: str, handler: str, now: float) -> float:
+        """When the newest event of a resource that a handler has finished occurred, in seconds since 1970.
+
+        0 if none is known. `now` is the time by the server's clock.
+        """
+        with self.redis.pipeline(transaction=False) as pipeline:
+            pipeline.zscore(f"{PREFIX}handled:{resource}", handler)
+            # Version 0.1 kept one key a resource, whoever had handled the event; it expires after the retention.
+            # What it has of events dated in the future is of no use.
+            pipeline.get(f"{PREFIX}latest:{resource}")
+            handled, before = pipeline.execute()
+        done = float(before or 0)
+        return max(float(handled or 0), done if done <= now else 0.0)
 
     def sweep(self) -> Sweep | None:
         """Puts everything due, expired or lost back in line; None if somebody has just done so."""
         found = self._run(
             scripts.SWEEP,
             *(self._job, SWEEP_INTERVAL_MS, SWEEP_PATIENCE_MS, SWEEP_MOST),
-            *(self.settings.max_attempts, self._retention),
+            *(self.settings.max_attempts, self._retention, int(self._lease * 1000)),
         )
-        return Sweep(*found) if found else None
+        if not found:
+            return None
+        due, expired, lost, trimmed, mended, broken, misfits = found
+        set_aside, renamed = (tuple(name.decode() for name in names) for names in (broken, misfits))
+        return Sweep(due, expired, lost, trimmed, mended, set_aside, renamed)
 
     def release(self, worker: str, reason: str, *, counts: bool = True) -> list[str]:
         """Ends the attempts of a worker known to be dead. Returns the ids of their events.
@@ -158,8 +201,12 @@ class Inbox:
 
         Raises:
             EventNotFound: there is none.
+            DamagedRecord: it cannot be read.
         """
-        raw = cast(dict[bytes, bytes], self.redis.hgetall(f"{PREFIX}event:{id}"))
+        try:
+            raw = cast(dict[bytes, bytes], self.redis.hgetall(f"{PREFIX}event:{id}"))
+        except ResponseError:
+            raise DamagedRecord(f"The record of event {id} cannot be read: its key is not a hash.") from None
         if not raw:
             raise EventNotFound(f"There is no record of event {id}: never received, or past its retention.")
         return Record.from_hash(id, raw)
@@ -174,7 +221,7 @@ class Inbox:
             return prefix
         matches: set[str] = {
             id.decode()
-            for state in STATES
+            for state in (*STATES, "broken")
             for id, _ in self.redis.zscan_iter(PREFIX + state, match=prefix + "*", count=1000)
         }
         if not matches:
@@ -184,14 +231,21 @@ class Inbox:
         return min(matches)
 
     def newest(self, states: Iterable[str] = STATES, page: int = 50) -> Iterator[Record]:
-        """Events from the most recently active back, lazily, read `page` at a time."""
+        """Events from the most recently active back, lazily, read `page` at a time.
+
+        What cannot be read is left out: the sweep sets it aside, and `broken` has it.
+        """
         for ids in self._pages(list(states), page):
             with self.redis.pipeline(transaction=False) as pipeline:
                 for id in ids:
                     pipeline.hgetall(f"{PREFIX}event:{id.decode()}")
-                records = pipeline.execute()
-            found = [Record.from_hash(id.decode(), raw) for id, raw in zip(ids, records, strict=True) if raw]
-            yield from sorted(found, key=lambda record: record.received, reverse=True)
+                records = pipeline.execute(raise_on_error=False)
+            yield from sorted(_readable(ids, records), key=lambda record: record.received, reverse=True)
+
+    def broken(self) -> list[str]:
+        """The ids of events that were set aside, because their record is gone or cannot be read; newest first."""
+        ids = cast(list[bytes], self.redis.zrange(f"{PREFIX}broken", 0, -1, desc=True))
+        return [id.decode() for id in ids]
 
     def _pages(self, states: list[str], page: int) -> Iterator[list[bytes]]:
         start = 0
@@ -226,3 +280,12 @@ class Inbox:
             supervisors={name.decode("utf-8", "replace"): max(0.0, now - beat / 1000) for name, beat in beats},
             suspended=bool(suspended),
         )
+
+
+def _readable(ids: Iterable[bytes], records: Iterable[Any]) -> Iterator[Record]:
+    for id, raw in zip(ids, records, strict=True):
+        if isinstance(raw, RedisError) and not isinstance(raw, ResponseError):
+            raise raw
+        if raw and isinstance(raw, dict):
+            with suppress(DamagedRecord):
+                yield Record.from_hash(id.decode(), raw)

@@ -1,7 +1,8 @@
 """What is read from the inbox and written to it, as values."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, NamedTuple, cast
 
@@ -10,9 +11,17 @@ import orjson
 from app.delivery.envelope import subject
 from app.delivery.identity import Identity
 from app.delivery.payload import data_of, parse
+from app.errors import DamagedRecord
 
 OPEN_STATES = ("queued", "running", "retrying")
 STATES = (*OPEN_STATES, "done", "dead")
+
+STEP, TRIES = "step:", "tries:"
+"""What the names of a record's fields begin with: results of finished steps, and what handlers have tried."""
+HANDLER_STEP = "handler "
+"""What the name of the step begins with that is a whole handler."""
+STEP_OF = " / "
+"""Between a handler's name and that of one of its steps."""
 
 State = Literal["queued", "running", "retrying", "done", "dead"]
 Outcome = Literal["done", "retry", "dead"]
@@ -31,6 +40,29 @@ class Delivery(NamedTuple):
         return self.identity.id
 
 
+@dataclass(frozen=True, slots=True)
+class Tries:
+    """What a handler that has not finished has tried of an event, since it was received or put back to work."""
+
+    used: int = 0
+    """Attempts that it has used up."""
+    due: float | None = 0.0
+    """When it may try again, in seconds since 1970 by the server's clock; None: it has given up."""
+    why: str = ""
+    """What it waits for, or why it has given up."""
+
+    @classmethod
+    def read(cls, stored: bytes) -> "Tries":
+        """From the form that `stored` has."""
+        used, due, why = orjson.loads(stored)
+        return cls(used, None if due is None else due / 1000, why)
+
+    @property
+    def stored(self) -> str:
+        """The value of the field `tries:<handler>`."""
+        return orjson.dumps([self.used, None if self.due is None else round(self.due * 1000), self.why]).decode()
+
+
 @dataclass(frozen=True)
 class Record:
     """One event as the inbox has it. Times are in seconds since 1970, by the Redis server's clock."""
@@ -43,7 +75,13 @@ class Record:
     token: int = 0
     """Counts the attempts ever made; fences off those that are no longer current."""
     attempt: int = 0
-    """Counts the attempts since the event was received or last put back to work."""
+    """Counts the attempts since the event was received or last put back to work; mere waits are not counted."""
+    since: float | None = None
+    """When the first of these attempts began; None until one has failed. From then on counts the event's age."""
+    crashes: int = 0
+    """Attempts among them whose process has died."""
+    tries: dict[str, Tries] = field(default_factory=dict)
+    """What each handler has tried in them, by name: of those that have failed, or wait while others did."""
     redelivered: int = 0
     redelivered_last: float | None = None
     rewritten: int = 0
@@ -64,17 +102,36 @@ class Record:
 
     @classmethod
     def from_hash(cls, id: str, raw: dict[bytes, bytes], leased_until: float = math.inf) -> "Record":
-        """A record from what HGETALL returns."""
+        """A record from what HGETALL returns.
+
+        Raises:
+            DamagedRecord: it cannot be read.
+        """
+        try:
+            record = cls._read(id, raw, leased_until)
+        except (KeyError, ValueError, TypeError) as error:  # whose message may quote what is stored
+            cause = f"no field {error}" if isinstance(error, KeyError) else "a field has a wrong value"
+            raise DamagedRecord(f"The record of event {id} cannot be read: {cause}.") from None
+        return record
+
+    @classmethod
+    def _read(cls, id: str, raw: dict[bytes, bytes], leased_until: float) -> "Record":
         fields = {name.decode(): value for name, value in raw.items()}
         tokens = sorted(int(name[8:]) for name in fields if name.startswith("attempt:"))
+        state, meta = fields["state"].decode(), orjson.loads(fields["meta"])
+        if state not in STATES or not isinstance(meta, dict) or "type" not in meta:
+            raise ValueError
         return cls(
             id=id,
-            state=cast(State, fields["state"].decode()),
+            state=cast(State, state),
             received=int(fields["received"]) / 1000,
             body=fields["body"],
-            meta=orjson.loads(fields["meta"]),
+            meta=meta,
             token=int(fields.get("token", 0)),
             attempt=int(fields.get("attempt", 0)),
+            since=int(fields["since"]) / 1000 if "since" in fields else None,
+            crashes=int(fields.get("crashes", 0)),
+            tries=_tries(fields) if "since" in fields else {},
             redelivered=int(fields.get("redelivered", 0)),
             redelivered_last=int(fields["redelivered_last"]) / 1000 if "redelivered_last" in fields else None,
             rewritten=int(fields.get("rewritten", 0)),
@@ -84,7 +141,7 @@ class Record:
             worker=fields["worker"].decode() if "worker" in fields else None,
             started=int(fields["started"]) / 1000 if "started" in fields else None,
             attempts=tuple(orjson.loads(fields[f"attempt:{token}"]) for token in tokens),
-            steps=tuple((name[5:], orjson.loads(fields[name])) for name in sorted(fields) if name[:5] == "step:"),
+            steps=tuple((name[5:], orjson.loads(fields[name])) for name in sorted(fields) if name[:5] == STEP),
             leased_until=leased_until,
         )
 
@@ -103,6 +160,22 @@ class Record:
     def occurred_at(self) -> float | None:
         """When it happened, as far as the payload says; seconds since 1970."""
         return cast(float | None, self.meta.get("occurred_at"))
+
+    @property
+    def unfinished(self) -> dict[str, Tries]:
+        """What the handlers have tried that have begun this event, have failed or waited, and have not finished yet."""
+        finished = {step.removeprefix(HANDLER_STEP) for step, _ in self.steps if step.startswith(HANDLER_STEP)}
+        closed = self.state == "done"
+        return {} if closed else {name: tries for name, tries in self.tries.items() if name not in finished}
+
+    @property
+    def position(self) -> float | None:
+        """Where it stands among the events of its resource: when it occurred, but never later than it was received.
+
+        A sender's clock that is wrong, or a due date taken for the time of the event, would otherwise put
+        it before everything that comes after.
+        """
+        return None if self.occurred_at is None else min(self.occurred_at, self.received)
 
     @cached_property
     def payload(self) -> Any:
@@ -128,10 +201,37 @@ class Ended:
     """Seconds until the next attempt, for the outcome `retry`."""
     unhandled: bool = False
     uncounted: bool = False
-    """Whether this attempt does not use up one of those allowed."""
-    resource: str = ""
-    """What the event is about, if its being done makes older events superseded."""
-    occurred_at: float = 0.0
+    """Whether it was only a wait: the attempt leaves no line in the history, and is not counted."""
+    fields: dict[str, str] = field(default_factory=dict)
+    """What to write into the record: what handlers have tried, and which have finished."""
+    handled: "Handled | None" = None
+
+
+@dataclass(frozen=True, slots=True)
+class Handled:
+    """Which handlers have finished an event of a resource: for them, older events of it are superseded."""
+
+    resource: str
+    occurred: float
+    """The event's `position`."""
+    handlers: tuple[str, ...]
+
+
+def _tries(fields: dict[str, bytes]) -> dict[str, Tries]:
+    return {name.removeprefix(TRIES): Tries.read(fields[name]) for name in fields if name.startswith(TRIES)}
+
+
+def handlers_in(fields: Iterable[str]) -> tuple[set[str], set[str]]:
+    """The handlers that a record's fields tell of: those that have begun it, and those of them that have finished."""
+    begun, finished = set(), set()
+    for name in fields:
+        if name.startswith(TRIES):
+            begun.add(name.removeprefix(TRIES))
+        elif name.startswith(STEP + HANDLER_STEP):
+            finished.add(name.removeprefix(STEP + HANDLER_STEP))
+        elif name.startswith(STEP) and STEP_OF in name:
+            begun.add(name.removeprefix(STEP).partition(STEP_OF)[0])
+    return begun | finished, finished
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +242,8 @@ class Assignment:
     """Whether the ended attempt was still the current one; None if there was none to end."""
     taken: Record | None
     suspended: bool = False
+    damaged: DamagedRecord | None = None
+    """Why the event that was next could not be read. It was set aside."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +254,12 @@ class Sweep:
     expired: int
     lost: int
     trimmed: int
+    mended: int = 0
+    """Unfinished events that were in no index or in a wrong one."""
+    broken: tuple[str, ...] = ()
+    """The ids of events that were set aside, because their record is gone or cannot be read."""
+    misfits: tuple[str, ...] = ()
+    """Keys of the inbox that were of a wrong type. They were renamed, and what they held is put together again."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any
 
 from redis import Redis
@@ -41,6 +42,8 @@ WORKERS_SEEN_WITHIN_SECONDS = 10.0
 """Supervisors sweep and beat every second; this leaves room for a restart."""
 MOST_SILENT_SHOWN = 10
 CLOCK_TOLERANCE_SECONDS = 5.0
+BROKEN_SHOWN = 3
+"""Ids of events that are named."""
 FULL_FROM = 0.9
 """The share of maxmemory from which new deliveries are in danger of being refused."""
 
@@ -51,8 +54,10 @@ Try = Callable[[Settings, "Redis", Plan, float, str], Check | None]
 class Health:
     """The checks of one process: quick, bounded, and done once for all who ask at the same time."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, seconds: float | None = None) -> None:
+        """Checks that take no longer than `seconds`, or `ANSWER_SECONDS`."""
         self._settings = settings
+        self._seconds = seconds
         self._redis = connections.connect(settings.redis_url, timeout=COMMAND_SECONDS, retries=0)
         self._proven: tuple[Plan, float] | None = None
         self._lock = threading.Lock()
@@ -65,10 +70,11 @@ class Health:
                 self._running = Future()
                 threading.Thread(target=self._run, args=(self._running,), name="health", daemon=True).start()
             running = self._running
+        seconds = self._seconds or ANSWER_SECONDS
         try:
-            findings = running.result(ANSWER_SECONDS)
+            findings = running.result(seconds)
         except TimeoutError:  # the thread goes on until its commands have timed out
-            findings = [problems.TOO_SLOW.found(seconds=ANSWER_SECONDS)]
+            findings = [problems.TOO_SLOW.found(seconds=seconds)]
         return [*_logs(), *findings]
 
     def close(self) -> None:
@@ -114,10 +120,12 @@ def check(settings: Settings, redis: "Redis", try_one: Try = record_one) -> list
 
 
 def refuse_to_start(settings: Settings, redis: "Redis") -> None:
-    """Stops a start on a server that would lose events. One that is down may still come up.
+    """Stops a start on a server that would lose events, or whose records this code does not know.
+
+    A server that is down may still come up.
 
     Raises:
-        ConfigError: the server may evict, or is too old.
+        ConfigError: the server may evict, or is too old, or its records are of another schema version.
     """
     try:
         server = _see(redis).server
@@ -126,6 +134,8 @@ def refuse_to_start(settings: Settings, redis: "Redis") -> None:
     for finding in (_version(server), _eviction(server)):
         if finding.level == "fail":
             raise ConfigError(f"REDIS_URL: {finding.finding}: {finding.remedy}")
+    with suppress(RedisError):  # a server that takes no writes: the checks say so
+        schema.claim(redis)
 
 
 class _Seen:
@@ -178,11 +188,13 @@ def _checks(settings: Settings, redis: "Redis", try_one: Try) -> Iterator[Check]
     yield _memory(seen.server)
     yield _clock(seen.ahead)
     try:
-        stats = Inbox(redis, settings).stats()
+        inbox = Inbox(redis, settings)
+        stats, broken = inbox.stats(), inbox.broken()
     except ResponseError as error:  # it keeps no delivery from being recorded
         yield explain(problems.UNSEEN, error)
     else:
         yield from _workers(stats)
+        yield from _broken(broken)
 
 
 def _version(server: Server) -> Check:
@@ -259,3 +271,9 @@ def _workers(stats: Stats) -> Iterator[Check]:
 def _logs() -> Iterator[Check]:
     if lines := streams.untold():
         yield problems.UNWRITTEN_LOGS.found(lines=lines)
+
+
+def _broken(ids: list[str]) -> Iterator[Check]:
+    if ids:
+        shown = ", ".join(ids[:BROKEN_SHOWN]) + (", …" if len(ids) > BROKEN_SHOWN else "")
+        yield problems.BROKEN_RECORDS.found(number=len(ids), ids=shown)

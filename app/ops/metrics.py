@@ -21,6 +21,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 from redis.exceptions import RedisError
 
+from app.config.names import METRICS_FOLDER
 from app.errors import describe
 from app.inbox.record import Stats
 from app.ops import streams
@@ -36,10 +37,8 @@ _COUNTERS = (
 )
 
 
-SHARED_FOLDER = "_JOBHOOK_METRICS_FOLDER"
-"""The variable in which `jobhook serve` tells its receiver processes where they add up their metrics."""
 _CLIENTS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
-"""The same of prometheus-client. Where somebody else has set it, other processes may be counting there."""
+"""What prometheus-client goes by. Where somebody else has set it, other processes may be counting there."""
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -47,7 +46,7 @@ log = structlog.stdlib.get_logger(__name__)
 @contextmanager
 def shared(processes: int) -> Iterator[None]:
     """Has the receiver processes started in it add up their metrics, in files of a folder of their own."""
-    os.environ.pop(SHARED_FOLDER, None)
+    os.environ.pop(METRICS_FOLDER, None)
     if processes == 1:
         yield
         return
@@ -55,7 +54,7 @@ def shared(processes: int) -> Iterator[None]:
         lock = os.open(folder, os.O_RDONLY)
         try:
             fcntl.flock(lock, fcntl.LOCK_SH)  # systemd-tmpfiles leaves alone what is locked
-            os.environ[SHARED_FOLDER] = folder
+            os.environ[METRICS_FOLDER] = folder
             yield
         finally:
             os.close(lock)
@@ -135,7 +134,7 @@ class Metrics:
 
 def _use_shared_folder() -> Path | None:
     """Decides for prometheus-client, which would have gone by its own variable, between memory and shared files."""
-    folder = os.environ.get(SHARED_FOLDER)
+    folder = os.environ.get(METRICS_FOLDER)
     if folder is None or not Path(folder).is_dir():
         client_values.ValueClass = client_values.MutexValue
         return None

@@ -111,6 +111,25 @@ NEARLY_FULL = Problem("memory", "warn", "{used}", "raise maxmemory, or shorten J
 CLOCKS_DIFFER = Problem("clock", "warn", "Redis is {ahead:+.0f} s against this machine", "run NTP on both")
 NO_WORKERS = Problem("workers", "warn", "last seen {seen}: events are recorded but not processed", "run `jobhook work`")
 UNSEEN = Problem("workers", "warn", "cannot be seen: Redis {finding} ({code}{command})", "{remedy}")
+GONE_HANDLERS = Problem(
+    "handlers",
+    "warn",
+    "open events have been begun by handlers that are not there any more: {names}",
+    'bring them back, or keep the old name: @on(…, name="…"); under a new one, what they have finished runs again, '
+    "and what they have not ends as dead",
+)
+NO_HANDLERS = Problem(
+    "handlers",
+    "warn",
+    "there are none: events are recorded, and count as done",
+    "put a module into workers/handlers/, or name yours in JOBHOOK_HANDLERS",
+)
+BROKEN_RECORDS = Problem(
+    "records",
+    "warn",
+    "{number} set aside, because they are gone or cannot be read: {ids}",
+    "look at `HGETALL jobhook:event:ID` in redis-cli; have the events delivered again to record them anew",
+)
 SILENT = Problem(
     "supervisors",
     "warn",

@@ -114,12 +114,12 @@ class Receiver:
 
     async def nowhere(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers a request to a path at which there is nothing."""
-        refusal: Refusal = NotFound()
         try:
             self._admit(scope, RequestHeaders(scope))
-        except Refusal as earlier:
-            refusal = earlier
-        await self._refuse(scope, send, refusal)
+        except Refusal as refusal:
+            await self._refuse(scope, send, refusal)
+        else:
+            await _answer(scope, send, NotFound())
 
     async def _try(self, scope: Scope, send: Send) -> None:
         """Answers a sender that finds out, when the webhook is registered, whether there is anything at its URL."""
@@ -153,12 +153,8 @@ class Receiver:
         return receipt, envelope, client, len(body)
 
     async def _refuse(self, scope: Scope, send: Send, refusal: Refusal) -> None:
-        headers, body = refusal.response()
-        await _respond(send, refusal.status, headers, body)
+        await _answer(scope, send, refusal)
         self._metrics.refused(refusal.slug)
-        peer = scope["client"]
-        why = {"why": refusal.why} if refusal.why else {}
-        log.warning("refused", reason=refusal.slug, **why, peer=peer[0] if peer else None)
 
 
 def read_delivery(
@@ -199,6 +195,14 @@ def _meta(envelope: Envelope, joined: Callable[[bytes], bytes], client: str, sig
 def _shown(event_id: str | None) -> str | None:
     """An id as it can be stored and shown: of bounded length, and without lone surrogates."""
     return event_id[:_KEPT_LENGTH].encode("utf-8", "replace").decode() if event_id else None
+
+
+async def _answer(scope: Scope, send: Send, refusal: Refusal) -> None:
+    headers, body = refusal.response()
+    await _respond(send, refusal.status, headers, body)
+    peer = scope["client"]
+    why = {"why": refusal.why} if refusal.why else {}
+    log.warning("refused", reason=refusal.slug, **why, peer=peer[0] if peer else None)
 
 
 async def _respond(send: Send, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:

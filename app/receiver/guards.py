@@ -20,7 +20,7 @@ From this follows what the proxies have to do: set both headers, or append to bo
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_address
 
 from starlette.types import Scope
 
@@ -31,6 +31,8 @@ from app.receiver.refusals import AddressNotAllowed, ContentEncoded, PlainHttp
 _CLIENTS_REMEMBERED = 1024
 _LONGEST_REMEMBERED = 256
 """Bytes of both headers. Longer ones are full of a sender's own claims, and are not worth the memory."""
+_MAPPED_BITS = 96
+"""Of an IPv6 address, before the IPv4 address in it (RFC 4291, 2.5.5.2)."""
 _PLAIN_CODINGS = frozenset({b"identity", b"chunked", b""})
 """After these the body is what was signed: `chunked` is undone by then, and an empty list item says nothing."""
 
@@ -51,8 +53,8 @@ class Gate:
 
     def __init__(self, settings: Settings) -> None:
         self._require_https = settings.require_https
-        self._trusted = settings.trusted_proxies
-        self._allowed = settings.allowed_ips
+        self._trusted = [_unmapped(network) for network in settings.trusted_proxies]
+        self._allowed = [_unmapped(network) for network in settings.allowed_ips]
         # The same few load balancers and senders come again and again; parsing addresses is dear.
         self._is_proxy = lru_cache(_CLIENTS_REMEMBERED)(self._find_proxy)
         self._client = lru_cache(_CLIENTS_REMEMBERED)(self._identify)
@@ -131,6 +133,13 @@ def _parse(text: str) -> Address | None:
     except ValueError:
         return None
     return getattr(address, "ipv4_mapped", None) or address
+
+
+def _unmapped(network: Network) -> Network:
+    """IPv4 addresses written as IPv6, as a socket for both shows its peers, are compared as what they are."""
+    mapped = getattr(network.network_address, "ipv4_mapped", None)
+    outside = _MAPPED_BITS - network.prefixlen
+    return network if mapped is None or outside > 0 else IPv4Network((mapped, -outside))
 
 
 def _within(address: Address, networks: Iterable[Network]) -> bool:

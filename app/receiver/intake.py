@@ -15,6 +15,7 @@ from redis.exceptions import ConnectionError, NoScriptError, ReadOnlyError, Resp
 
 from app.config.settings import Settings
 from app.errors import describe
+from app.inbox import schema
 from app.inbox.inbox import accept_arguments
 from app.inbox.record import Delivery
 from app.inbox.scripts import ACCEPT
@@ -65,7 +66,9 @@ class Intake:
             settings.redis_url,
             settings.durability,
             settings.ack_budget,
-            ACCEPT.text,
+            script=ACCEPT.text,
+            version_key=schema.KEY,
+            verify=schema.verify,
             on_ready=self._send_out,
             on_failure=self._refuse_waiting,
         )
@@ -117,7 +120,7 @@ class Intake:
 
     async def _commit_all(self, line: Line) -> None:
         while batch := self._next_batch():
-            if not (await self._commit(line, batch) and await self._lines.keeps_its_plan(line)):
+            if not (await self._commit(line, batch) and await self._lines.has_recorded(line)):
                 self._send_out()  # on another line, if there is one
                 return
         # In the same step as the last look, so that no delivery can come in between and find nobody.

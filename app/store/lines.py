@@ -14,8 +14,9 @@ from logging import ERROR, INFO
 from math import ceil, inf
 
 import structlog
+from redis.exceptions import ResponseError
 
-from app.errors import describe
+from app.errors import ConfigError, describe
 from app.store.connections import pool_of_pipes
 from app.store.durability import BATCHES, Durability, Plan, plan
 from app.store.pipe import Command, Pipe
@@ -55,19 +56,24 @@ class Lines:
         url: str,
         durability: Durability,
         budget: float,
-        script: str,
         *,
+        script: str,
+        version_key: str,
+        verify: Callable[[bytes | None], None],
         on_ready: Callable[[], None],
         on_failure: Callable[[], None],
     ) -> None:
         """Lines on which a batch may take `budget` seconds.
 
-        `script` is loaded into the server beforehand. `on_ready` is called when there is a line to take,
-        `on_failure` when none is left and opening one has failed.
+        `script` is loaded into the server beforehand. `verify` gets what is stored under `version_key` along
+        with every plan, and raises a ConfigError if this process must not write there. `on_ready` is called
+        when there is a line to take, `on_failure` when there was none and opening one has failed.
         """
         self._durability: Durability = durability
         self._budget = budget
-        self._script: Command = ("SCRIPT", "LOAD", script)
+        self._load: Command = ("SCRIPT", "LOAD", script)
+        self._read_version: Command = ("MGET", version_key)  # no error whatever is there
+        self._verify = verify
         self._on_ready = on_ready
         self._on_failure = on_failure
         self._pool = pool_of_pipes(url, connect_timeout=OPENING_SECONDS)
@@ -104,13 +110,13 @@ class Lines:
         return line
 
     def put_back(self, line: Line) -> None:
-        """Returns a line on which a batch has been recorded."""
-        self._failed_batches = 0
+        """Returns a line for which there is no batch any more."""
         self._taken.discard(line)
         self._idle.append(line)
 
-    async def keeps_its_plan(self, line: Line) -> bool:
-        """Whether a line that is taken can be used on. If its plan is old, it is made anew; if not, it is given up."""
+    async def has_recorded(self, line: Line) -> bool:
+        """Tells of a batch that was recorded. Whether the line can be used on: if its plan is old, it is made anew."""
+        self._failed_batches = 0
         is_old = line.planned < asyncio.get_running_loop().time() - PLAN_SECONDS
         return not is_old or await self._examine_again(line)
 
@@ -163,13 +169,16 @@ class Lines:
         while (missing := self._wanted - len(self._all)) > 0:
             failures = max(self._failed_batches, self._failed_openings)
             await asyncio.sleep(PAUSE_SECONDS[min(failures, len(PAUSE_SECONDS) - 1)])
-            await asyncio.gather(*(self._open() for _ in range(missing if self._all else 1)))
+            if self._all:
+                await asyncio.gather(*(self._open() for _ in range(missing)))
+            elif not await self._open():  # begun without a line: one that was under way may have failed with the last
+                self._on_failure()
             if self._failed_openings:
                 self._tried.set()
         self._tried.set()
         self._opener = None
 
-    async def _open(self) -> None:
+    async def _open(self) -> bool:
         line = Line(Pipe(self._pool))
         self._all.add(line)
         problem = await self._examine(line, OPENING_SECONDS)
@@ -178,11 +187,10 @@ class Lines:
             self._problem = problem
         if problem:
             self._failed_openings += 1
-            if not self._all:
-                self._on_failure()
-        else:
-            self._failed_openings = 0
-            self._offer(line)
+            return False
+        self._failed_openings = 0
+        self._offer(line)
+        return True
 
     async def _examine_idle(self) -> None:
         """Asks lines that nobody has used for a while, so that one that was forgotten on the way is found in time."""
@@ -217,13 +225,15 @@ class Lines:
             async with asyncio.timeout(seconds):
                 if is_new:
                     await line.pipe.connect()
-                took = await self._make_plan(line, *([self._script] if is_new else []))
+                took = await self._make_plan(line, *([self._load] if is_new else []))
+                if took > self._budget:  # far away, or it has stood still, and that is over
+                    took = await self._make_plan(line)
+        except ConfigError as error:
+            self._distrust(line, alone=False)
+            return {"remedy": str(error)}
         except Exception as error:  # noqa: BLE001 - whatever it is, another line may do
             self._distrust(line, alone=is_new or isinstance(error, TimeoutError))
             return describe(error)
-        if line.plan.shortfall:
-            self._distrust(line, alone=False)
-            return {"remedy": line.plan.shortfall}
         if took > self._budget:
             self._distrust(line, alone=True)
             return {"remedy": TOO_FAR, "round_trip": f"{took:.1f} s"}
@@ -232,9 +242,18 @@ class Lines:
         return {}
 
     async def _make_plan(self, line: Line, *more: Command) -> float:
-        """Asks the server for what the plan depends on. How many seconds the answer took."""
+        """Asks the server, in one round trip, for what the plan depends on. How many seconds that took.
+
+        Raises:
+            ConfigError: the server cannot do what is configured, or this process must not write there.
+        """
         loop = asyncio.get_running_loop()
         asked = loop.time()
-        line.plan = plan(self._durability, await read_server(line.pipe, *more), self._budget)
+        found, (version, *_) = await read_server(line.pipe, self._read_version, *more)
         line.planned = line.heard = loop.time()
+        line.plan = plan(self._durability, found, self._budget)
+        if line.plan.shortfall:
+            raise ConfigError(line.plan.shortfall)
+        if not isinstance(version, ResponseError):
+            self._verify(*version)
         return line.heard - asked

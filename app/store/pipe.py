@@ -33,18 +33,6 @@ class Pipe:
         """
         await self._connection.connect()
 
-    async def send(self, *commands: Command) -> list[Any]:
-        """The reply to each command.
-
-        Raises:
-            RedisError: the connection is lost, or the server replied with an error to one of them.
-        """
-        replies = await self.ask(*commands)
-        for reply in replies:
-            if isinstance(reply, ResponseError):
-                raise reply
-        return replies
-
     async def ask(self, *commands: Command) -> list[Any]:
         """The reply to each command, among them the errors, as `ResponseError`s.
 

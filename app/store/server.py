@@ -20,14 +20,14 @@ def ask(pipeline: "Pipeline") -> None:
     pipeline.config_get(*map(str, CONFIG[2:]))
 
 
-async def read_server(pipe: Pipe, *more: Command) -> Server:
-    """What is known of the server at the other end of a pipe. `more` goes with it, and nobody looks at the replies.
+async def read_server(pipe: Pipe, *more: Command) -> tuple[Server, list[Any]]:
+    """What is known of the server at the other end of a pipe, and the replies to whatever `more` goes with it.
 
     Raises:
         RedisError: the server cannot be reached, or does not let us ask.
     """
-    info, config, *_ = await pipe.ask(INFO, CONFIG, *more)
-    return server_from(info, config)
+    info, config, *replies = await pipe.ask(INFO, CONFIG, *more)
+    return server_from(info, config), replies
 
 
 def server_from(info: Any, config: Any) -> Server:
@@ -39,10 +39,9 @@ def server_from(info: Any, config: Any) -> Server:
     for reply in (info, config):
         if isinstance(reply, Exception) and (reply is info or not isinstance(reply, ResponseError)):
             raise reply
-    return Server.from_info(
-        parse_info(info) if isinstance(info, bytes) else info,  # type: ignore[no-untyped-call]
-        {} if isinstance(config, ResponseError) else _pairs(config),
-    )
+    if isinstance(info, bytes):
+        info = parse_info(info)  # type: ignore[no-untyped-call]
+    return Server.from_info(info, {} if isinstance(config, ResponseError) else _pairs(config))
 
 
 def _pairs(config: Any) -> dict[str, str]:

@@ -12,6 +12,8 @@ REJECT = "app/inbox/scripts/reject.lua"
 DIAGNOSE = "app/delivery/diagnosis/diagnose.py"
 LINES = "app/store/lines.py"
 FORMS, HTTP = "app/receiver/forms.py", "app/receiver/http.py"
+PROGRESS, SIGNATURES = "workers/progress.py", "workers/signature.py"
+SUPERVISOR = "workers/supervisor.py"
 
 
 @dataclass(frozen=True)
@@ -74,20 +76,115 @@ FLAWS = (
         "inbox",
         "model",
     ),
-    flaw("P2", "the sweep forgets retries", SWEEP, "local due = until_('retrying', NOW)", "local due = {}", "inbox"),
+    flaw("P2", "the sweep forgets retries", SWEEP, "local due = due_by('retrying', NOW)", "local due = {}", "inbox"),
     flaw(
-        "P2", "the sweep forgets lost jobs", SWEEP, "local lost = until_('queued', horizon)", "local lost = {}", "inbox"
+        "P2", "the sweep forgets lost jobs", SWEEP, "local lost = due_by('queued', horizon)", "local lost = {}", "inbox"
     ),
     flaw(
-        "P2", "the sweep forgets leases", SWEEP, "local expired = until_('running', NOW)", "local expired = {}", "inbox"
+        "P2", "the sweep forgets leases", SWEEP, "local expired = due_by('running', NOW)", "local expired = {}", "inbox"
     ),
     flaw(
         "P2",
         "a dead worker's event waits for its lease",
-        "workers/supervisor.py",
-        "            self._inbox.release(name, reason)\n",
+        SUPERVISOR,
+        "            self._inbox.release(name, reason, counts=counts)\n",
         "",
         "end_to_end",
+    ),
+    flaw(
+        "P2",
+        "a supervisor is done for when something goes wrong",
+        SUPERVISOR,
+        "except Exception as error:  # noqa: BLE001 - the supervisor",
+        "except ZeroDivisionError as error:  # noqa: BLE001 - the supervisor",
+        "supervisor",
+    ),
+    flaw(
+        "P9",
+        "a supervisor that cannot go on leaves its workers behind",
+        SUPERVISOR,
+        "            for child in self._children:\n                child.kill()\n            self._end_pulse()",
+        "            self._end_pulse()",
+        "supervisor",
+    ),
+    flaw(
+        "P9",
+        "a pulse without a heart",
+        SUPERVISOR,
+        "        if self._pulse:\n            self._pulse.beat()\n",
+        "",
+        "supervisor",
+    ),
+    Flaw(
+        "handlers are imported before the fork",
+        "P5",
+        (
+            Edit(SUPERVISOR, "            self._check_handlers()\n", "            load(self._settings)\n"),
+            Edit(SUPERVISOR, "Processor(inbox, load(settings))", "Processor(inbox, registry)"),
+            Edit(
+                SUPERVISOR,
+                "from workers.processor import Processor\n",
+                "from workers.processor import Processor\nfrom workers.registry import registry\n",
+            ),
+        ),
+        ("imports",),
+    ),
+    flaw(
+        "P2",
+        "what a killed worker has started lives on",
+        "workers/child.py",
+        "            os.killpg(self.pid, signal.SIGKILL)",
+        "            os.kill(self.pid, signal.SIGKILL)",
+        "supervisor",
+    ),
+    flaw(
+        "P2",
+        "a script writes before it looks",
+        WORK,
+        "if refused then return refused end\n",
+        "",
+        "healing",
+    ),
+    flaw(
+        "P2",
+        "an event in no index is not looked for",
+        SWEEP,
+        "for i = 1, #slice[2], 2 do mend(slice[2][i]) end",
+        "",
+        "healing",
+    ),
+    flaw(
+        "P2",
+        "the sweep makes a record of what was deleted",
+        SWEEP,
+        "if fields(id, 'state')[1] == index then",
+        "if true then",
+        "healing",
+    ),
+    flaw(
+        "P2",
+        "a lost token wakes nobody",
+        SWEEP,
+        "if redis.call('LLEN', LIST) > 0 then wake() end",
+        "",
+        "presence",
+        "healing",
+    ),
+    flaw(
+        "P2",
+        "one worker is woken for all events",
+        WORK,
+        "      if redis.call('LLEN', LIST) > 0 then wake() end\n",
+        "",
+        "presence",
+    ),
+    flaw(
+        "P2",
+        "a time-out strikes after the end",
+        "workers/timelimit.py",
+        "if self._armed and not over:",
+        "if True:",
+        "timelimit",
     ),
     flaw("P2", "a revived event expires at work", COMMON, "  redis.call('PERSIST', key)\n", "", "inbox", "model"),
     flaw(
@@ -98,6 +195,89 @@ FLAWS = (
         "class HandlerTimeout(Exception)",
         "processor",
         "end_to_end",
+    ),
+    flaw(
+        "P2",
+        "the attempts of one handler are those of all",
+        PROGRESS,
+        "verdict = judge(failure.error, tries.used, limits.max_attempts)",
+        "verdict = judge(failure.error, max(t.used for t in left.values()), limits.max_attempts)",
+        "retries",
+    ),
+    flaw(
+        "P2",
+        "whoever is due, all handlers run",
+        PROGRESS,
+        "for handler in self.wanted if self._is_due(handler.name)]",
+        "for handler in self.wanted if handler.name in self._waits]",
+        "retries",
+    ),
+    flaw(
+        "P2",
+        "a wait has no end",
+        PROGRESS,
+        "if delay is not None and now - self._since >= limits.retry_for:",
+        "if False:",
+        "retries",
+    ),
+    flaw("P2", "what is put back to work is as old as before", COMMON, "'since', 'crashes')", "'crashes')", "retries"),
+    flaw(
+        "P2",
+        "an exception group is one error",
+        "workers/retry.py",
+        "for leaf in leaves(error) if not",
+        "for leaf in [error] if not",
+        "retry",
+    ),
+    flaw(
+        "P2",
+        "an event supersedes what is later than it was received",
+        "app/inbox/record.py",
+        "min(self.occurred_at, self.received)",
+        "self.occurred_at",
+        "order",
+    ),
+    flaw(
+        "P2",
+        "what another handler has finished supersedes",
+        "app/inbox/inbox.py",
+        'pipeline.zscore(f"{PREFIX}handled:{resource}", handler)',
+        'pipeline.zscore(f"{PREFIX}handled:{resource}", '
+        '(self.redis.zrange(f"{PREFIX}handled:{resource}", -1, -1) or [handler])[0])',
+        "order",
+    ),
+    flaw(
+        "P2",
+        "an event whose handler has vanished is done",
+        PROGRESS,
+        "vanished = sorted(begun - self.finished - registry.names)",
+        "vanished = []",
+        "retries",
+    ),
+    flaw("P5", "steps of one name in a loop", "workers/event.py", "if step in self._names:", "if False:", "steps"),
+    flaw(
+        "P2",
+        "a generator is a handler that has run",
+        SIGNATURES,
+        "if inspect.isgeneratorfunction(",
+        "if False and (",
+        "registry",
+    ),
+    flaw(
+        "P2",
+        "what a handler returns instead of running it is not looked at",
+        "workers/processor.py",
+        "if result is not None and (what := not_run(result)):",
+        "if (what := '') and result:",
+        "processor",
+    ),
+    flaw(
+        "P2",
+        "what is left behind by an async handler is cut short",
+        "workers/coroutines.py",
+        "            in_time = await _wait_for_rest(this, deadline)",
+        "            pass",
+        "coroutines",
     ),
     Flaw(
         "identified before it is verified",
@@ -226,8 +406,8 @@ FLAWS = (
         "P3",
         "what is nowhere is said to everybody",
         ENDPOINT,
-        "            self._admit(scope, RequestHeaders(scope))\n        except Refusal as earlier:",
-        "            pass\n        except Refusal as earlier:",
+        "            self._admit(scope, RequestHeaders(scope))\n        except",
+        "            pass\n        except",
         "paths",
     ),
     flaw("P3", "who sends on after its answer is listened to", HTTP, "> MAX_DROPPED_BYTES", "> 10**12", "protocol"),
@@ -254,7 +434,7 @@ FLAWS = (
         (
             Edit(
                 ACCEPT,
-                "redis.call('SET', P .. 'said:' .. id, digest, 'NX', 'GET', 'EX', window)",
+                "write('SET', P .. 'said:' .. id, digest, 'NX', 'GET', 'EX', window)",
                 "redis.call('GET', P .. 'said:' .. id)",
             ),
             Edit(ACCEPT, "if not seen and not record[2] then", "if true then"),
@@ -356,7 +536,7 @@ FLAWS = (
         "P4",
         "an event without an id of a release before is forgotten",
         ACCEPT,
-        "  return seen == bytes or redis.call('HGET', event_key(id), 'body') == body\n",
+        "  return seen == bytes or fields(id, 'body')[1] == body\n",
         "  return false\n",
         "same",
     ),
@@ -364,32 +544,33 @@ FLAWS = (
         "P4",
         "a receiver of a release before makes a second event",
         ACCEPT,
-        "redis.call('SET', P .. 'seen:' .. id, bytes, 'NX', 'GET', 'EX', retention)",
+        "write('SET', P .. 'seen:' .. id, bytes, 'NX', 'GET', 'EX', retention)",
         "redis.call('GET', P .. 'seen:' .. id)",
         "same",
         "upgrade",
     ),
-    flaw("P5", "a late end overwrites", WORK, "if record[1] ~= token then return 0 end", "", "inbox", "model"),
+    flaw("P5", "a late end overwrites", WORK, "if record[1] ~= ended.token then return 0 end", "", "inbox", "model"),
     flaw("P5", "a late step is recorded", STEP, "record[1] ~= ARGV[2] or ", "", "inbox", "model"),
     flaw(
         "P5",
         "a dead event forgets its steps",
         COMMON,
-        "if state == 'done' then\n    for",
-        "if true then\n    for",
+        "(state == 'done' and string.sub(field, 1, 5) == 'step:')",
+        "string.sub(field, 1, 5) == 'step:'",
         "inbox",
     ),
     flaw(
         "P5",
         "a finished step runs again",
         "workers/event.py",
-        "        if (step := self._step(name)) in self._finished:\n"
-        "            return self._finished[step]  # type: ignore[no-any-return]\n"
-        "        with running(Step(self.id, step)) as current:\n"
-        "            return self._finish(step, function(current.key))",
-        "        step = self._step(name)\n"
-        "        with running(Step(self.id, step)) as current:\n"
-        "            return self._finish(step, function(current.key))",
+        "            if step in self._finished:\n"
+        "                return self._finished[step]  # type: ignore[no-any-return]\n"
+        "            with running(Step(self.id, step)) as current:\n"
+        "                result = function(current.key)\n"
+        "            if inspect",
+        "            with running(Step(self.id, step)) as current:\n"
+        "                result = function(current.key)\n"
+        "            if inspect",
         "steps",
     ),
     flaw(

@@ -7,6 +7,7 @@ steps, a number that only says how soon): a person has to tell.
 import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from random import Random
 
@@ -41,8 +42,9 @@ class Mutant:
 def draw(root: Path, number: int, seed: int) -> list[Mutant]:
     """So many different mutants, the same for the same seed and code."""
     every = [(file, site) for file in _files(root) for site in _sites((root / file).read_bytes(), file)]
-    chosen = Random(seed).sample(every, min(number, len(every)))  # noqa: S311 - a sample, no secret
-    return [Mutant(file, site, mirrored(root, file)) for file, site in chosen]
+    Random(seed).shuffle(every)  # noqa: S311 - a sample, no secret
+    readable = ((file, site) for file, site in every if _is_code(site.applied((root / file).read_bytes()), file))
+    return [Mutant(file, site, mirrored(root, file)) for file, site in islice(readable, number)]
 
 
 def mirrored(root: Path, file: str) -> tuple[str, ...]:
@@ -61,13 +63,13 @@ def _files(root: Path) -> Iterator[str]:
 
 
 def _sites(source: bytes, file: str) -> Iterator[Site]:
+    return lua_sites(source) if file.endswith(".lua") else python_sites(source)
+
+
+def _is_code(text: bytes, file: str) -> bool:
+    """Whether it can be read at all: what cannot is noticed by any test, which proves nothing."""
     if file.endswith(".lua"):
-        yield from lua_sites(source)
-    else:
-        yield from (site for site in python_sites(source) if _is_python(site.applied(source)))
-
-
-def _is_python(text: bytes) -> bool:
+        return True
     try:
         ast.parse(text)
     except SyntaxError:

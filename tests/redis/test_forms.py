@@ -322,6 +322,17 @@ def test_pipelined_requests_are_answered_in_order_whatever_they_ask_for(receiver
         assert [connection.answer().status for _ in range(12)] == [200, 200, 200, 200, 401, 200] * 2
 
 
+@pytest.mark.parametrize("malformed", ["no version", "TLS", "no Host", "two Content-Lengths", "bare LF"])
+def test_what_is_malformed_takes_no_answer_from_those_before(receiver: Stack, malformed: str) -> None:
+    """P8: they are answered, and the connection ends."""
+    with Connection(receiver.port) as connection:
+        connection.send(request() * 3 + MALFORMED[malformed] + request())
+        answers = [connection.answer() for _ in range(3)]
+        assert [answer.status for answer in answers] == [200] * 3
+        assert [answer.headers.get("connection") for answer in answers] == [None, None, "close"]
+        assert connection.rest() == b""
+
+
 def test_upgrades_without_end_cost_no_more_than_other_requests(receiver: Stack) -> None:
     """P3: each is parsed twice, but no more of them than may be pipelined."""
     upgrade = request(*H2C, method="GET", target="/healthz", signature=None, length=None, body=b"")

@@ -12,6 +12,7 @@ from redis import Redis
 from structlog.testing import capture_logs
 
 from app.cli.embedded import DURABLE, EmbeddedServer
+from app.inbox import schema
 from app.inbox.inbox import connect
 from app.receiver import intake as intake_module
 from app.receiver.intake import Intake
@@ -73,10 +74,10 @@ def test_under_overload_as_much_is_accepted_as_can_be(
             await asyncio.sleep(round_trip / 10)
         answers = await asyncio.gather(*tasks, return_exceptions=True)
         accepted = sum(not isinstance(answer, Unavailable) for answer in answers)
-        places = (calls(redis, "evalsha") - batches) * most
-        assert places < len(tasks) / 2, "no overload"
-        assert accepted >= 0.9 * places
-        assert proxy.connections == opened
+        sent = calls(redis, "evalsha") - batches
+        assert sent * most < len(tasks) / 2, "no overload"
+        assert accepted >= 0.9 * sent * most
+        assert proxy.connections - opened <= sent / 20  # a machine that stands still may cost one
 
     through(server, use, delay=round_trip, ack_budget=budget)
 
@@ -206,10 +207,12 @@ def test_idle_lines_are_kept_in_mind_on_the_way(redis: "Redis", server: Embedded
     """P6: no delivery is refused for a connection that a NAT or a load balancer has forgotten."""
 
     async def use(intake: Intake, proxy: Net) -> None:
+        await intake.start()
+        opened = proxy.connections
         for n in range(3):
             assert (await intake.accept(delivery(b"%d" % n))).status == "accepted"
             await asyncio.sleep(2 * FORGOTTEN_AFTER_SECONDS)
-        assert not any(link.forgotten for link in proxy.links)
+        assert proxy.connections == opened
 
     through(server, use, forgets_after=FORGOTTEN_AFTER_SECONDS)
 
@@ -354,6 +357,23 @@ async def refused_soon(intake: Intake, pause: float) -> None:
             return
         await asyncio.sleep(pause)
     raise AssertionError("never refused")
+
+
+@pytest.mark.usefixtures("hasty")
+def test_records_of_a_version_that_is_not_known_get_no_more(own_server: EmbeddedServer) -> None:
+    """P2: also when a newer Jobhook has taken them over meanwhile."""
+
+    async def use(intake: Intake) -> None:
+        await intake.accept(delivery(b"before"))
+        with connect(settings) as redis, capture_logs() as logs:
+            redis.set(schema.KEY, schema.VERSION + 1)
+            await refused_soon(intake, pause=2 * IDLE_SECONDS)
+            assert any("upgrade this process" in log.get("remedy", "") for log in logs)
+            redis.set(schema.KEY, schema.VERSION)
+        assert (await accept_patiently(intake, delivery(b"after"))).status == "accepted"
+
+    settings = make_settings(own_server.url)
+    run(settings, use)
 
 
 @pytest.mark.parametrize("options", [("--maxmemory-policy", "allkeys-lru"), ("--appendonly", "no")])

@@ -72,6 +72,7 @@ class Modelled:
     state: str = "queued"
     token: int = 0
     attempt: int = 0
+    crashes: int = 0
     redelivered: int = 0
     rewritten: int = 0
     rewritten_body: bytes | None = None
@@ -157,7 +158,7 @@ class Model:
         self.finished.get(event.state, set()).discard(id)
         self.expired.discard((event.state, id))
         self.due_at.pop(id, None)
-        event.attempt = 0
+        event.attempt = event.crashes = 0
         self._enqueue(id)
 
     def take(self, worker: str) -> str | None:
@@ -224,10 +225,11 @@ class Model:
         self._leave(id)
         event.history[event.token] = None
         self.counts["attempts:crashed"] += 1
-        if event.attempt >= MAX_ATTEMPTS:
+        event.crashes += 1
+        if event.crashes >= MAX_ATTEMPTS:
             self._close(id, "dead")
         else:
-            self._retry(id, due=event.attempt == 1)  # at once the first time, a second later the next
+            self._retry(id, due=event.crashes == 1)  # at once the first time, a second later the next
 
     def release(self, worker: str, counts: bool) -> set[str]:
         ids = {id for id in self.within("running") if self.events[id].worker == worker}
@@ -326,6 +328,7 @@ def _read(redis: "Redis", id: str) -> Modelled:
         state=fields["state"].decode(),
         token=int(fields.get("token", 0)),
         attempt=int(fields.get("attempt", 0)),
+        crashes=int(fields.get("crashes", 0)),
         redelivered=int(fields.get("redelivered", 0)),
         rewritten=int(fields.get("rewritten", 0)),
         rewritten_body=fields.get("rewritten_body"),

@@ -1,6 +1,8 @@
 """Order: what is superseded, and one resource's events one at a time."""
 
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -12,6 +14,7 @@ from tests.support import wait_until
 from tests.support.deliveries import accept_all, received
 from tests.support.inbox import age, ended, sweep, take
 from tests.support.stack import MakeStack
+from workers import Permanent
 from workers.event import Event
 from workers.processor import Processor
 from workers.registry import Registry
@@ -20,7 +23,7 @@ Accept = Callable[..., str]
 
 
 def made(type: str, resource: str, number: int) -> Delivery:
-    """A delivery as the receiver makes it."""
+    """The delivery of an event of a resource; the higher the number, the later it occurred."""
     created = f"2026-03-03T09:{number // 60:02d}:{number % 60:02d}Z"
     body = (
         f'{{"id":"evt_{resource}_{number}","type":"{type}","created_at":"{created}","data":{{"id":"{resource}"}}}}'
@@ -36,30 +39,104 @@ def accept(redis: object, settings: Settings) -> Accept:
     return record
 
 
-def finish(inbox: Inbox, record: Record) -> None:
-    processed = Processor(inbox, Registry()).process(record)
+HANDLED = "invoice.*"
+
+
+def watching(seen: list[bool]) -> Registry:
+    """A handler `mirror` that notes whether its event is superseded."""
+    registry = Registry()
+    registry.on(HANDLED, name="mirror")(lambda event: seen.append(event.superseded))
+    return registry
+
+
+def finish(inbox: Inbox, record: Record, registry: Registry | None = None) -> Ended:
+    processed = Processor(inbox, registry or Registry()).process(record)
     assert processed
     inbox.work("w", processed, want="")
+    return processed
 
 
 def test_an_older_event_of_the_same_resource_is_superseded(inbox: Inbox, accept: Accept) -> None:
     for resource, number in (("inv_1", 2), ("inv_1", 1), ("inv_2", 1), ("inv_1", 3)):
         accept("invoice.paid", resource, number)
-    newer, older, other, newest = (take(inbox, f"w{n}") for n in range(4))
-    assert not Event(older, inbox, "handler").superseded
-    finish(inbox, newer)
-    superseded = [Event(record, inbox, "handler").superseded for record in (newer, older, other, newest)]
-    assert superseded == [False, True, False, False]
-    finish(inbox, older)
-    assert inbox.latest("invoice/inv_1") == newer.occurred_at
+    records = [take(inbox, f"w{n}") for n in range(4)]
+    seen: list[bool] = []
+    for record in records:
+        finish(inbox, record, watching(seen))
+    assert seen == [False, True, False, False]
 
 
-def test_only_what_is_done_supersedes(inbox: Inbox, accept: Accept) -> None:
+def test_only_what_this_handler_has_finished_supersedes(inbox: Inbox, accept: Accept) -> None:
+    """P2: an update would be lost that only looked as if it had been replaced."""
+    accept("invoice.paid", "inv_1", 3)
+    accept("invoice.voided", "inv_1", 2)
+    accept("invoice.paid", "inv_1", 1)
+    failed, unwanted, older = (take(inbox, f"w{n}") for n in range(3))
+    seen: list[bool] = []
+
+    registry = watching(seen)
+    registry.handlers.clear()
+
+    @registry.on("invoice.paid", name="mirror")
+    def fail(event: Event) -> None:
+        if event.occurred_at and event.occurred_at.second == 3:
+            raise Permanent
+        seen.append(event.superseded)
+
+    registry.on("*", name="another")(lambda event: None)
+    assert finish(inbox, failed, registry).outcome == "dead"
+    assert finish(inbox, unwanted, registry).outcome == "done"
+    finish(inbox, older, registry)
+    assert seen == [False]
+
+
+def test_a_handler_that_has_finished_supersedes_though_another_has_failed(inbox: Inbox, accept: Accept) -> None:
     accept("invoice.paid", "inv_1", 2)
     accept("invoice.paid", "inv_1", 1)
-    failed, older = take(inbox, "w1"), take(inbox, "w2")
-    inbox.work("w1", Ended(failed.id, failed.token, "dead", b'{"n":1}', resource="invoice/inv_1", occurred_at=9e9), "")
-    assert not Event(older, inbox, "handler").superseded
+    newer, older = take(inbox, "w1"), take(inbox, "w2")
+    seen: list[bool] = []
+    registry = watching(seen)
+
+    @registry.on("*")
+    def fail(event: Event) -> None:
+        seen.append(event.superseded)
+        raise ValueError
+
+    for record in (newer, older):
+        assert finish(inbox, record, registry).outcome == "retry"
+    assert seen == [False, False, True, False]  # by turns: mirror, fail
+
+
+def test_an_event_dated_in_the_future_supersedes_nothing_that_comes_later(inbox: Inbox, settings: Settings) -> None:
+    """P2: a due date taken for the time of the event, or a clock that is wrong."""
+    body = b'{"id":"%d","type":"invoice.paid","created_at":"%s","data":{"id":"inv_1"}}'
+    seen: list[bool] = []
+    now = datetime.now(UTC)
+    for number, moment in enumerate(("2099-01-01T00:00:00Z", now.isoformat(), (now + timedelta(hours=1)).isoformat())):
+        accept_all(settings, received(body % (number, moment.encode())))
+    records = [take(inbox, f"w{n}") for n in range(3)]
+    for seconds, record in enumerate(records):
+        finish(inbox, replace(record, received=record.received + seconds), watching(seen))
+    assert seen == [False, True, False]
+
+
+def test_what_an_older_version_has_noted_still_counts(inbox: Inbox, accept: Accept) -> None:
+    """A rolling upgrade: but not what it has noted of an event dated in the future."""
+    for number in (1, 2):
+        accept("invoice.paid", f"inv_{number}", 1)
+    seen: list[bool] = []
+    first, second = take(inbox, "w1"), take(inbox, "w2")
+    inbox.redis.set("jobhook:latest:invoice/inv_1", first.received)
+    inbox.redis.set("jobhook:latest:invoice/inv_2", 4e9)
+    for record in (first, second):
+        finish(inbox, record, watching(seen))
+    assert seen == [True, False]
+
+
+def test_what_is_known_of_a_resource_expires(inbox: Inbox, accept: Accept, settings: Settings) -> None:
+    accept("invoice.paid", "inv_1", 1)
+    finish(inbox, take(inbox), watching([]))
+    assert 0 < int(inbox.redis.ttl("jobhook:handled:invoice/inv_1")) <= settings.retention
 
 
 def test_a_turn_is_passed_on_in_the_order_received(inbox: Inbox, accept: Accept) -> None:

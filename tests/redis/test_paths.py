@@ -132,16 +132,6 @@ def test_no_answer_repeats_what_the_host_header_says(receiver: Stack) -> None:
             assert b"evil" not in connection.rest()
 
 
-def test_refusals_of_what_is_nowhere_are_counted(receiver: Stack) -> None:
-    def counted() -> float:
-        lines = ask(receiver, "GET", "/metrics", {}).text.splitlines()
-        return float(next(line for line in lines if 'reason="not-found"' in line and "total" in line).split()[-1])
-
-    before = counted()
-    ask(receiver, "GET", "/wp-login.php", PROXY)
-    assert counted() == before + 1
-
-
 def test_a_mounted_application_has_the_same_paths(settings: Settings, redis: Any) -> None:
     """Behind a prefix that is another application's, or a server's root path."""
     mounted = Starlette(routes=[Mount("/hooks", create_app(settings))])
@@ -162,7 +152,7 @@ def test_a_flaw_of_ours_is_a_problem_too(server: EmbeddedServer, path: str, monk
     def flawed(*_: object) -> None:
         raise ZeroDivisionError("the secret of the divisor")
 
-    monkeypatch.setattr("app.main.Health.check", flawed)
+    monkeypatch.setattr("app.ops.health.check", flawed)
     monkeypatch.setattr("app.ops.metrics.Metrics.scrape", flawed)
     app = create_app(make_settings(server.url))
     monkeypatch.setattr("app.main.log.critical", lambda event, **fields: lines.append((event, fields)))

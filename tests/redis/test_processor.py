@@ -2,10 +2,12 @@
 
 import asyncio
 import functools
+import io
 import re
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextvars import ContextVar
 from dataclasses import replace
 
 import pytest
@@ -17,8 +19,8 @@ from app.inbox.inbox import LEASE_MARGIN_SECONDS, Inbox
 from app.inbox.record import Ended, Record
 from tests.support.deliveries import accept_all, delivery
 from tests.support.inbox import take
-from workers import Permanent, RetryAfter
-from workers.event import Event
+from workers import AsyncJobsiteOn, Event, JobsiteOn, Permanent, RetryAfter
+from workers.event import LeaseLost
 from workers.processor import Processor
 from workers.registry import Registry
 
@@ -269,3 +271,90 @@ def test_an_exception_that_cannot_even_be_printed_is_a_failed_attempt(run: Run, 
         raise Unprintable
 
     assert run()[0].outcome == "retry"
+
+
+class Owner:
+    async def __call__(self, event: Event) -> None:
+        """Is called."""
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        (n for n in "ab"),
+        map(str, "ab"),
+        filter(None, "ab"),
+        Owner().__call__,
+        lambda: None,
+        functools.partial(print),
+        print,
+    ],
+    ids=["generator", "map", "filter", "method", "function", "partial", "builtin"],
+)
+def test_what_a_handler_returns_instead_of_running_it_fails_it(run: Run, registry: Registry, result: object) -> None:
+    """P2: else it would count as done without having run."""
+    registry.on("*")(lambda _: result)  # type: ignore[type-var]
+    ended, record = run()
+    assert ended.outcome == "retry"
+    assert "nothing of it has been run" in record.attempts[0]["error"]["message"]
+
+
+def test_an_async_generator_that_is_returned_fails_its_handler(run: Run, registry: Registry) -> None:
+    async def lazy() -> AsyncIterator[int]:
+        yield 1
+
+    registry.on("*")(lambda _: lazy())  # type: ignore[type-var]
+    assert run()[0].outcome == "retry"
+
+
+@pytest.mark.parametrize("result", [None, 0, "sent", {"id": 1}, [1], (), object(), Owner, io.BytesIO()])
+def test_a_mere_value_may_be_returned(run: Run, registry: Registry, result: object) -> None:
+    """To fail would repeat what has been done."""
+    registry.on("*")(lambda _: result)  # type: ignore[type-var]
+    assert run()[0].outcome == "done"
+
+
+def test_a_handler_is_given_what_it_needs(run: Run, registry: Registry) -> None:
+    given: list[object] = []
+
+    @registry.on("*")
+    def book(event: Event, client: JobsiteOn, retries: int = 3, *, other: AsyncJobsiteOn, more: str = "x") -> None:
+        given.extend((client, retries, other, more))
+
+    assert run()[0].outcome == "done"
+    assert list(map(type, given)) == [JobsiteOn, int, AsyncJobsiteOn, str]
+
+
+def test_what_a_handler_sets_in_its_context_ends_with_it(run: Run, registry: Registry) -> None:
+    tenant: ContextVar[str] = ContextVar("tenant", default="nobody")
+    seen: list[str] = []
+
+    @registry.on("*")
+    def first(_: Event) -> None:
+        seen.append(tenant.get())
+        tenant.set("first")
+
+    @registry.on("*")
+    async def second(_: Event) -> None:
+        seen.append(tenant.get())
+        tenant.set("second")
+
+    run()
+    assert seen == ["nobody", "nobody"]
+    assert tenant.get() == "nobody"
+
+
+def test_a_step_that_comes_too_late_in_a_group_ends_the_attempt(run: Run, registry: Registry) -> None:
+    """P5: the event is somebody else's by now, so the handlers after it are theirs to run."""
+    ran: list[str] = []
+
+    @registry.on("*")
+    def late(_: Event) -> None:
+        raise ExceptionGroup("", [LeaseLost()])
+
+    @registry.on("*")
+    def after(_: Event) -> None:
+        ran.append("after")
+
+    run()
+    assert ran == []

@@ -30,7 +30,7 @@ def by_pipe(settings: Settings) -> Server:
         pipe = Pipe(pool_of_pipes(settings.redis_url, connect_timeout=settings.ack_budget))
         await pipe.connect()
         try:
-            return await read_server(pipe)
+            return (await read_server(pipe))[0]
         finally:
             pipe.close()
 

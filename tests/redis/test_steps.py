@@ -14,7 +14,7 @@ from tests.support import wait_until
 from tests.support.deliveries import accept_all, delivery
 from tests.support.inbox import age, take
 from workers import RetryAfter
-from workers.event import MAX_RESULT_BYTES, BadResult, Event, LeaseLost
+from workers.event import MAX_RESULT_BYTES, BadResult, Event, LeaseLost, StepNotRun, StepRepeated
 from workers.processor import Processor
 from workers.registry import Registry
 from workers.steps import Step, running, write_key
@@ -43,10 +43,8 @@ def test_a_finished_step_is_not_run_again(inbox: Inbox, begin: Callable[[], Reco
         keys.append(key)
         return {"sent": True, "n": (1, 2)}
 
-    results = [Event(begin(), inbox, "handler").once("mail", step) for _ in range(2)]
-    event = Event(begin(), inbox, "handler")
-    results += [event.once("mail", step), event.once("mail", step)]
-    assert results == [{"sent": True, "n": [1, 2]}] * 4  # as JSON has it, the first time too
+    results = [Event(begin(), inbox, "handler").once("mail", step) for _ in range(3)]
+    assert results == [{"sent": True, "n": [1, 2]}] * 3  # as JSON has it, the first time too
     assert len(keys) == 1
 
 
@@ -105,6 +103,97 @@ def test_a_result_that_cannot_be_kept_is_told_and_not_tried_again(
         Event(begin(), inbox, "handler").once("mail", lambda _: result)
 
 
+def test_a_second_step_of_the_same_name_is_an_error_in_every_attempt(inbox: Inbox, begin: Callable[[], Record]) -> None:
+    """P5: in a loop, the first turn would stand for all of them, and the rest would never be done."""
+    sent: list[int] = []
+
+    def remind(event: Event) -> None:
+        for number in range(3):
+            event.once("reminder", lambda _, number=number: sent.append(number))  # type: ignore[misc]
+
+    for _ in range(2):
+        with pytest.raises(StepRepeated, match="'reminder' is there twice: give each step a name of its own"):
+            remind(Event(begin(), inbox, "handler"))
+    assert sent == [0]
+
+
+def test_a_step_inside_itself_is_an_error(inbox: Inbox, begin: Callable[[], Record]) -> None:
+    event = Event(begin(), inbox, "handler")
+    with pytest.raises(StepRepeated):
+        event.once("mail", lambda _: event.once("mail", lambda _: "inner"))
+
+
+def test_two_async_steps_of_one_name_at_once_are_an_error(inbox: Inbox, begin: Callable[[], Record]) -> None:
+    sent: list[str] = []
+
+    async def step(_: str) -> None:
+        await asyncio.sleep(0)
+        sent.append("sent")
+
+    async def both(event: Event) -> list[object]:
+        steps = (event.once_async("mail", step) for _ in range(2))
+        return list(await asyncio.gather(*steps, return_exceptions=True))
+
+    first, second = asyncio.run(both(Event(begin(), inbox, "handler")))
+    assert first is None
+    assert isinstance(second, StepRepeated)
+    assert sent == ["sent"]
+
+
+def test_a_step_that_has_failed_may_be_tried_again_in_the_same_attempt(
+    inbox: Inbox, begin: Callable[[], Record]
+) -> None:
+    event = Event(begin(), inbox, "handler")
+    with pytest.raises(ZeroDivisionError):
+        event.once("mail", lambda _: 1 // 0)
+    assert event.once("mail", lambda _: "sent") == "sent"
+
+
+def test_a_step_whose_result_cannot_be_kept_has_run(inbox: Inbox, begin: Callable[[], Record]) -> None:
+    event = Event(begin(), inbox, "handler")
+    with pytest.raises(BadResult):
+        event.once("mail", lambda _: object())
+    with pytest.raises(StepRepeated):
+        event.once("mail", lambda _: "again")
+
+
+async def _send(_: str) -> str:
+    return "sent"
+
+
+@pytest.mark.parametrize(
+    "lazy", [_send, lambda _: (n for n in "ab"), lambda _: _send], ids=["async", "gen", "function"]
+)
+def test_a_step_of_which_nothing_has_run_is_not_finished(
+    inbox: Inbox, begin: Callable[[], Record], lazy: Callable[[str], object]
+) -> None:
+    event = Event(begin(), inbox, "handler")
+    with pytest.raises(StepNotRun):
+        event.once("mail", lazy)
+    assert inbox.get(event.id).steps == ()
+    assert event.once("mail", lambda _: "sent") == "sent"
+
+
+def test_an_async_step_of_a_plain_function_has_run(inbox: Inbox, begin: Callable[[], Record]) -> None:
+    """P5: to fail after its effect would repeat it in each attempt."""
+    event = Event(begin(), inbox, "handler")
+    assert asyncio.run(event.once_async("mail", lambda _: "sent")) == "sent"  # type: ignore[arg-type,return-value]
+    assert inbox.get(event.id).steps == (("handler / mail", "sent"),)
+
+
+def test_an_async_step_that_nobody_awaits_fails_its_handler(inbox: Inbox, begin: Callable[[], Record]) -> None:
+    registry = Registry()
+
+    @registry.on("*")
+    def forget_to_await(event: Event) -> None:
+        event.once_async("mail", _send)  # type: ignore[unused-coroutine]
+
+    ended = Processor(inbox, registry).process(begin())
+    assert ended
+    assert ended.outcome == "retry"
+    assert b"'mail' was not awaited" in ended.attempt
+
+
 def test_async_steps_are_the_same(inbox: Inbox, begin: Callable[[], Record]) -> None:
     ran: list[str] = []
 
@@ -122,11 +211,14 @@ def test_async_steps_are_the_same(inbox: Inbox, begin: Callable[[], Record]) -> 
 def test_writes_of_a_step_have_keys_that_are_the_same_the_next_time() -> None:
     def writes() -> list[str | None]:
         with running(Step("event", "step")):
-            return [write_key("POST", "/a"), write_key("POST", "/a"), write_key("POST", "/b")]
+            return [
+                *(write_key("POST", "/a", b"1"), write_key("POST", "/a", b"1")),
+                *(write_key("POST", "/a", b"2"), write_key("POST", "/b", b"1")),
+            ]
 
     assert writes() == writes()
-    assert len(set(writes())) == 3
-    assert write_key("POST", "/a") is None
+    assert len(set(writes())) == 4
+    assert write_key("POST", "/a", b"1") is None
 
 
 def test_a_wait_that_is_nobodys_fault_uses_up_no_attempt(inbox: Inbox, settings: Settings) -> None:

@@ -25,12 +25,27 @@ from app.config.table import settings_table
 from app.errors import EventNotFound
 from app.inbox.inbox import Inbox
 from app.inbox.record import Delivery, Ended, Outcome, Record
+from app.receiver.endpoint import PATH
 from app.receiver.intake import Intake
 from tests.support.deliveries import received
 from tests.support.stack import HANDLERS, KEY, ROOT, MakeStack, Stack
 
 Run = Callable[..., Result]
-COMMANDS = ("serve", "work", "dev", "send", "events", "event", "replay", "diagnose", "explain", "doctor", "settings")
+COMMANDS = (
+    "serve",
+    "work",
+    "alive",
+    "dev",
+    "send",
+    "events",
+    "event",
+    "replay",
+    "diagnose",
+    "explain",
+    "doctor",
+    "settings",
+    "openapi",
+)
 
 
 def invoke(*arguments: str) -> Result:
@@ -780,3 +795,46 @@ def test_work_runs_as_many_workers_as_it_is_told(server: EmbeddedServer, make_st
     assert stack.log_lines("supervisor started", at_least=1)[0]["workers"] == 1
     process.terminate()
     assert process.wait(30) == 0
+
+
+# --- openapi
+
+
+def test_openapi_prints_the_document_of_what_is_configured(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JOBHOOK_SIGNATURE_HEADER", "X-Acme-Signature")
+    result = run("openapi")
+    document = json.loads(result.stdout)
+    assert document["info"]["version"] == __version__
+    (parameter,) = document["paths"][PATH]["post"]["parameters"]
+    assert parameter["name"] == "X-Acme-Signature"
+    assert result.stderr == ""
+
+
+def test_openapi_needs_nothing_configured_but_says_so() -> None:
+    """P10."""
+    result = invoke("openapi")
+    assert result.exit_code == 0
+    assert set(json.loads(result.stdout)["paths"]) == {PATH, "/healthz", "/readyz", "/metrics"}
+    assert "default settings, because:\nJOBSITEON_API_KEY" in result.stderr
+
+
+# --- what cannot be read
+
+
+def test_a_record_that_cannot_be_read_is_left_out_and_said(run: Run, inbox: Inbox, settings: Settings) -> None:
+    """P2, P9: until then, no listing dies of it."""
+    broken, other = record(settings, event_id="evt_1"), record(settings, event_id="evt_2")
+    inbox.redis.hdel(f"jobhook:event:{broken}", "received", "body")
+    assert [event["id"] for event in json.loads(run("events", "--json").stdout)] == [other]
+    inbox.sweep()
+    listed = run("events")
+    assert listed.exit_code == 0
+    assert other in listed.stdout
+    assert broken not in listed.stdout
+    assert listed.stderr.startswith("Without 1 record that cannot be read. See: ")
+    said = run("event", broken[:8])
+    assert said.exit_code == 1
+    assert f"The record of event {broken} cannot be read: no field 'received'." in str(said.exception)
+    checks = {check["check"]: check for check in json.loads(run("doctor", "--json").stdout)}
+    assert checks["records"]["level"] == "warn"
+    assert broken in checks["records"]["finding"]

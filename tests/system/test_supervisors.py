@@ -38,6 +38,7 @@ def test_one_that_hangs_is_missed_beside_one_that_is_well(stack: Stack, monkeypa
     os.kill(well.pid, signal.SIGKILL)
     well.wait()
     wait_until(lambda: missed(stack) == [f"{host}:{well.pid}"], "the finding")
+    wait_until(lambda: stack.redis.scard("rq:workers") == 1, "the end of its worker")
     successor = stack.start_workers()
     names = {f"{host}:{hanging.pid}", f"{host}:{successor.pid}"}
     wait_until(lambda: stack.inbox.stats().supervisors.keys() == names, "the successor")

@@ -224,6 +224,16 @@ def test_refuses_who_is_not_allow_listed(peer: str | None, forwarded_for: bytes)
         admit(allowing, peer, forwarded_for)
 
 
+@pytest.mark.parametrize("proxies", ["::ffff:10.0.0.1", "::ffff:10.0.0.0/104", "::ffff:a00:1/128", "::/0, 10.0.0.1"])
+@pytest.mark.parametrize("peer", ["10.0.0.1", "::ffff:10.0.0.1"])
+def test_an_address_may_be_listed_as_a_socket_for_both_families_shows_it(proxies: str, peer: str) -> None:
+    """P10: it is what the log line of a refusal says of the load balancer."""
+    listed = gate(trusted_proxies=proxies, allowed_ips="::ffff:198.51.100.0/120")
+    assert admit(listed, peer, b"198.51.100.7", b"https").address == SENDER
+    with pytest.raises(AddressNotAllowed):
+        admit(listed, peer, b"198.51.101.7", b"https")
+
+
 def test_remembers_no_answer_for_another_client() -> None:
     """Clients are cached; every part of the question counts."""
     shared = gate(allowed_ips="198.51.100.7")

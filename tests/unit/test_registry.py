@@ -1,17 +1,20 @@
 """Which handlers get which events."""
 
+import functools
 import inspect
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import workers
 from app.config.settings import Settings
 from app.errors import ConfigError
 from tests.support.stack import make_settings
+from workers import Event, JobsiteOn
 from workers import registry as registry_module
-from workers.event import Event
 from workers.loading import load
 from workers.registry import Registry
 
@@ -62,7 +65,6 @@ def registered(pattern: str) -> Registry:
         # What is special in regular expressions is not special here:
         ("job.created|job.updated", "job.updated", False),
         ("(job)+", "job", False),
-        ("", "invoice.paid", False),
     ],
 )
 def test_a_pattern_selects_types(pattern: str, type: str, wanted: bool) -> None:
@@ -209,9 +211,241 @@ def test_two_functions_of_one_name_are_refused() -> None:
         registry.on("b")(make())
 
 
-def test_what_cannot_be_given_to_a_handler_is_told_at_once() -> None:
+# What is refused
+
+
+@pytest.mark.parametrize("pattern", ["", " ", None, 3, ["invoice.paid"], ("a", "b")])
+def test_a_pattern_that_is_none_is_refused(pattern: Any) -> None:
+    with pytest.raises(ConfigError, match="say which events"):
+        Registry().on(pattern)
+
+
+def test_a_decorator_without_a_pattern_is_refused() -> None:
+    """P2: it would register nothing."""
+    with pytest.raises(ConfigError, match="say which events"):
+        Registry().on()
+
+
+def test_a_decorator_without_parentheses_is_refused() -> None:
+    """P2: it would register nothing."""
+
+    def book(event: Event) -> None: ...
+
+    with pytest.raises(ConfigError, match=r'which events .*book is for: @on\("invoice.paid"\)'):
+        Registry().on(book)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("value", [True, False, "invoice", ""])
+def test_what_runs_one_at_a_time_is_known(value: Any) -> None:
+    """P10."""
+    with pytest.raises(ConfigError, match="one_at_a_time"):
+        Registry().on("*", one_at_a_time=value)
+
+
+def generator(event: Event) -> Iterator[int]:
+    yield 1
+
+
+async def async_generator(event: Event) -> AsyncIterator[int]:
+    yield 1
+
+
+async def coroutine(event: Event) -> None: ...
+
+
+class Owner:
+    """What can be called is registered under a name that it is given."""
+
+    async def __call__(self, event: Event) -> None: ...
+
+    def method(self, event: Event) -> None: ...
+
+    def lazy(self, event: Event) -> Iterator[int]:
+        yield 1
+
+
+class LazyCallable:
+    def __call__(self, event: Event) -> Iterator[int]:
+        yield 1
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        generator,
+        async_generator,
+        functools.partial(generator),
+        functools.partial(functools.partial(async_generator)),
+        staticmethod(generator),
+        LazyCallable(),
+        Owner().lazy,
+        Owner,
+        dict,
+        classmethod(lambda _, event: None),
+        None,
+        "book",
+    ],
+)
+def test_what_would_be_done_without_having_run_is_refused(function: Any) -> None:
+    """P2."""
     registry = Registry()
-    with pytest.raises(ConfigError, match="say by an annotation what 'thing' is"):
-        registry.on("*")(lambda event, thing: None)
-    with pytest.raises(ConfigError, match="has to take the event"):
-        registry.on("*")(lambda: None)
+    with pytest.raises(ConfigError, match="Handler book"):
+        registry.on("*", name="book")(function)
+    assert registry.handlers == []
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        coroutine,
+        functools.partial(coroutine),
+        staticmethod(coroutine),
+        Owner(),
+        Owner().method,
+        lambda event: coroutine(event),  # noqa: PLW0108 - that is it
+        print,
+        [].append,
+    ],
+    ids=["async", "partial", "staticmethod", "object", "method", "lambda", "builtin", "builtin method"],
+)
+def test_whatever_else_can_be_called_is_registered(function: Any) -> None:
+    registry = Registry()
+    registry.on("*", name="book")(function)
+    assert registry.handlers[0].needs == ()
+
+
+def test_a_bound_method_may_have_several_patterns() -> None:
+    registry, owner = Registry(), Owner()
+    registry.on("a")(owner.method)
+    registry.on("b")(owner.method)
+    assert len(registry.handlers) == 2
+
+
+# Names
+
+
+def test_a_name_given_to_a_handler_is_its_name() -> None:
+    """P5: it outlives the function's renaming and its moving elsewhere."""
+    registry = Registry()
+    registry.on("a", name="book")(coroutine)
+    registry.on("b", name="book")(coroutine)
+    assert names(registry) == registry.names == {"book"}
+
+
+@pytest.mark.parametrize("name", ["", " ", " book", "book\n", "a\0b", "a / b", "\ud800", 3, ["book"]])
+def test_a_name_that_is_none_is_refused(name: Any) -> None:
+    with pytest.raises(ConfigError, match="name="):
+        Registry().on("*", name=name)(coroutine)
+
+
+@pytest.mark.parametrize("function", [functools.partial(coroutine), Owner()], ids=["partial", "object"])
+def test_what_has_no_name_of_its_own_has_to_be_given_one(function: Any) -> None:
+    with pytest.raises(ConfigError, match=r'has no name of its own: give it one: @on\(…, name="book"\)'):
+        Registry().on("*")(function)
+
+
+def test_a_function_has_one_name() -> None:
+    """P5: under two, it would run twice for one event."""
+    registry = Registry()
+    registry.on("a", name="book")(coroutine)
+    with pytest.raises(ConfigError, match="it can have only one"):
+        registry.on("b")(coroutine)
+
+
+def test_a_handler_for_trying_out_is_registered_there_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """P10: in production the example would call the API with the customer's key."""
+    registry = Registry()
+    registry.on("*", dev_only=True)(coroutine)
+    assert registry.handlers == []
+    monkeypatch.setenv("JOBHOOK_DEV", "true")
+    registry.on("*", dev_only=True)(coroutine)
+    assert len(registry.handlers) == 1
+
+
+# What a handler is given besides the event
+
+
+def needed(function: Any) -> list[tuple[str, bool]]:
+    registry = Registry()
+    registry.on("*", name="book")(function)
+    return [(need.parameter, need.by_name) for need in registry.handlers[0].needs]
+
+
+def test_a_parameter_with_a_default_keeps_it() -> None:
+    def book(event: Event, retries: int = 3, *, ledger: object = None) -> None: ...
+
+    assert needed(book) == []
+
+
+def test_any_number_of_parameters_is_none() -> None:
+    def wrapper(*args: object, **kwargs: object) -> None: ...
+
+    def book(event: Event, *args: object, **kwargs: object) -> None: ...
+
+    assert needed(wrapper) == needed(book) == []
+
+
+def test_what_a_wrapped_function_needs_is_needed() -> None:
+    def book(event: Event, client: JobsiteOn) -> None: ...
+
+    @functools.wraps(book)
+    def wrapper(*args: Any, **kwargs: Any) -> None: ...
+
+    assert needed(wrapper) == [("client", False)]
+
+
+def test_a_parameter_that_takes_a_name_only_is_given_by_name() -> None:
+    def book(event: Event, *, client: JobsiteOn) -> None: ...
+
+    assert needed(book) == [("client", True)]
+
+
+def test_the_event_may_be_known_to_type_checkers_only(write: Write) -> None:
+    """As linters move such imports."""
+    imports = "from typing import TYPE_CHECKING\nfrom workers import JobsiteOn, on\nif TYPE_CHECKING:\n"
+    source = (
+        f"{imports}    from workers import Event\n@on('*')\ndef book(event: 'Event', client: 'JobsiteOn') -> 'Event':\n"
+    )
+    write({"__init__.py": source + "    ...\n"})
+    (handler,) = load(settings_with(PACKAGE)).handlers
+    assert [need.type for need in handler.needs] == [JobsiteOn]
+
+
+def test_what_else_is_known_to_type_checkers_only_is_told() -> None:
+    def book(event: Event, client: "Nowhere") -> None: ...  # type: ignore[name-defined]  # noqa: F821
+
+    with pytest.raises(ConfigError, match=r"'client' is annotated 'Nowhere', .*outside of `if TYPE_CHECKING`"):
+        needed(book)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        (
+            "event, number: int",
+            r"'number' is annotated <class 'int'>. What a handler can be given: AsyncJobsiteOn, JobsiteOn",
+        ),
+        ("event, numbers: list[int]", "'numbers' is annotated"),
+        ("event, numbers: {}", "'numbers' is annotated"),
+        ("event, client: JobsiteOn | None", "'client' is annotated"),
+        ("client: JobsiteOn, event: Event", "the event comes first"),
+        ("self, event: Event", "the event comes first. Is it a method"),
+        ("event, thing", "say by an annotation what 'thing' is"),
+        ("", "has to take the event"),
+        ("*, event", "has to take the event"),
+        ("**event", "has to take the event"),
+    ],
+)
+def test_what_nobody_can_give_is_told_when_it_is_loaded(write: Write, parameters: str, message: str) -> None:
+    """P2, P10: not by each of its events."""
+    source = f"from workers import Event, JobsiteOn, on\n@on('*')\ndef handle({parameters}): ..."
+    write({"__init__.py": source})
+    with pytest.raises(ConfigError, match=message):
+        load(settings_with(PACKAGE))
+
+
+def test_all_that_handlers_need_is_in_one_place() -> None:
+    for name in workers.__all__:
+        assert getattr(workers, name).__module__.startswith("workers.")
+    with pytest.raises(AttributeError, match="has no attribute 'Evnt'"):
+        workers.Evnt  # noqa: B018

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workers import retry
-from workers.retry import JITTER, LONGEST_WAIT_SECONDS, Permanent, RetryAfter, judge, wait
+from workers.retry import JITTER, LONGEST_WAIT_SECONDS, Permanent, RetryAfter, judge, span, wait
 
 SECONDS = {"s": 1, "min": 60, "h": 3600}
 
@@ -73,6 +73,11 @@ def test_twelve_attempts_take_some_28_hours() -> None:
     assert sum(map(scheduled, range(1, 12))) / 3600 == pytest.approx(28.5, abs=0.2)
 
 
+def test_the_span_of_the_attempts_is_that_of_the_schedule() -> None:
+    assert span(1) == 0
+    assert span(12) == sum(map(scheduled, range(1, 12)))
+
+
 @pytest.mark.parametrize("seconds", [0, 0.5, 3600, 30 * 86400], ids=str)
 def test_a_handler_may_set_the_wait(seconds: float) -> None:
     assert RetryAfter(seconds).seconds == seconds
@@ -90,24 +95,82 @@ class Free(RetryAfter):
     counts = False
 
 
+Expected = tuple[int, float | None]
+"""Attempts used up after the error, and the wait; None for giving up."""
+
+
 @pytest.mark.parametrize(
-    ("errors", "attempt", "outcome", "delay", "uncounted"),
+    ("error", "used", "expected"),
     [
-        ([], 1, "done", 0, False),
-        ([Permanent()], 1, "dead", 0, False),
-        ([Permanent(), RetryAfter(7)], 1, "retry", 7, False),
-        ([RetryAfter(7), RetryAfter(3)], 1, "retry", 3, False),
-        ([RetryAfter(7)], 3, "dead", 0, False),
-        ([Free(7)], 3, "retry", 7, True),
-        ([Free(7), Free(3)], 3, "retry", 3, True),
-        ([Free(7), RetryAfter(9)], 2, "retry", 7, False),
-        ([Free(7), ValueError()], 3, "dead", 0, False),
-        ([Permanent(), Free(7)], 3, "retry", 7, True),
+        (Permanent(), 0, (1, None)),
+        (RetryAfter(7), 0, (1, 7)),
+        (RetryAfter(7), 2, (3, None)),
+        (RetryAfter(7, counts=False), 2, (2, 7)),
+        (Free(7), 0, (0, 7)),
+        (Free(7), 2, (2, 7)),
+        (Free(7, counts=True), 0, (1, 7)),
+        (ValueError(), 2, (3, None)),
     ],
 )
-def test_several_handlers_errors_make_one_verdict(
-    errors: list[Exception], attempt: int, outcome: str, delay: float, uncounted: bool
-) -> None:
-    """P2: none takes the retry of another away, and none hides that another has failed."""
-    verdict = judge(errors, attempt, max_attempts=3)
-    assert (verdict.outcome, verdict.delay, verdict.uncounted) == (outcome, delay, uncounted)
+def test_an_error_decides_what_follows(error: Exception, used: int, expected: Expected) -> None:
+    verdict = judge(error, used, max_attempts=3)
+    assert (verdict.used, verdict.delay) == expected
+    assert bool(verdict.why) == (verdict.delay is None)
+
+
+def group(*errors: BaseException) -> BaseExceptionGroup[BaseException]:
+    return BaseExceptionGroup("of a task group", errors)
+
+
+@pytest.mark.parametrize(
+    ("error", "used", "expected"),
+    [
+        (group(Permanent()), 0, (1, None)),
+        (group(Permanent(), group(group(Permanent()), Permanent())), 0, (1, None)),
+        (group(group(group(RetryAfter(7)))), 0, (1, 7)),
+        (group(Free(7)), 2, (2, 7)),
+        (group(Free(7), Free(3)), 2, (2, 7)),
+        (group(Permanent(), RetryAfter(7)), 0, (1, 7)),
+        (group(Permanent(), Free(7)), 2, (2, 7)),
+        (group(Free(7), RetryAfter(3)), 0, (1, 7)),
+        (group(Free(7), RetryAfter(9)), 2, (3, None)),
+        (group(KeyboardInterrupt(), Permanent()), 2, (3, None)),
+    ],
+)
+def test_of_an_exception_group_the_leaves_are_judged(error: BaseException, used: int, expected: Expected) -> None:
+    """However deep. None of them takes the retry of another away, or has it come sooner than it asked for."""
+    verdict = judge(error, used, max_attempts=3)
+    assert (verdict.used, verdict.delay) == expected
+
+
+def test_a_short_wait_in_a_group_does_not_burn_the_attempts_of_the_rest() -> None:
+    verdict = judge(group(Free(0.5), ValueError()), 6, max_attempts=12)
+    assert verdict.delay
+    assert verdict.delay >= scheduled(7) * (1 - JITTER)
+
+
+def test_a_group_nested_deeper_than_python_recurses_is_judged() -> None:
+    error: BaseException = Permanent()
+    for _ in range(5000):
+        error = group(error)
+    assert judge(error, 0, max_attempts=3).delay is None
+
+
+def test_the_cause_of_an_error_is_not_judged() -> None:
+    error = ValueError()
+    error.__cause__ = Permanent()
+    assert judge(error, 0, max_attempts=3).delay is not None
+
+
+class Vague(RetryAfter):
+    """Says nothing of how long."""
+
+    def __init__(self, **attributes: object) -> None:
+        Exception.__init__(self)
+        vars(self).update(attributes)
+
+
+@pytest.mark.parametrize("error", [Vague(), Vague(seconds=None), Vague(seconds=math.nan), Vague(seconds=-1)])
+def test_a_wait_of_no_length_goes_by_the_schedule(error: Vague) -> None:
+    verdict = judge(error, 0, max_attempts=3)
+    assert verdict.delay == pytest.approx(scheduled(1), rel=JITTER + 0.01)

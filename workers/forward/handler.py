@@ -4,7 +4,6 @@ import re
 import ssl
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 
 from app import __version__
@@ -15,6 +14,7 @@ from workers.forward.errors import CircuitOpen, DestinationUnreachable, Forbidde
 from workers.forward.network import HeaderPairs, Reply, post
 from workers.forward.signer import Signer
 from workers.retry import LONGEST_WAIT_SECONDS, Permanent, wait
+from workers.retry_after import seconds_asked
 
 _NOT_IN_A_HEADER = re.compile(rb"[^\t\x20-\x7e\x80-\xff]")
 
@@ -23,8 +23,8 @@ class Forward:
     """Sends events to a destination. What an answer means:
 
     2xx                          done
-    410                          dead: the destination wants no more (Standard Webhooks)
-    429, 503 with Retry-After    again when it says, but no sooner than the schedule
+    410                          given up: the destination wants no more (Standard Webhooks)
+    429, 503 with Retry-After    again when it says, but no sooner than the schedule: an attempt was made, and counts
     any other, or none           again by the schedule
 
     No answer, 429 and 5xx count against the destination; after a few in a row its circuit opens. Any
@@ -90,7 +90,7 @@ class Forward:
             return
         if status == HTTPStatus.GONE:
             raise Permanent(f"{name} answered 410: it wants no more events")
-        asked = _seconds_asked(answer.retry_after)
+        asked = seconds_asked(answer.retry_after, datetime.now(UTC))
         if asked is not None and status in {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}:
             # No sooner than the schedule: "Retry-After: 1" would use up all attempts in seconds.
             raise Throttled(name, status, min(max(asked, wait(attempt)), LONGEST_WAIT_SECONDS))
@@ -102,14 +102,3 @@ class Forward:
 def _header_value(text: str) -> bytes:
     """A value as HTTP allows it: the content type comes from a stranger's header."""
     return _NOT_IN_A_HEADER.sub(b"", text.encode("latin-1", "replace")).strip()
-
-
-def _seconds_asked(retry_after: str) -> float | None:
-    """Seconds from a Retry-After header (RFC 9110, 10.2.3), which has a number or a date."""
-    if retry_after.isdecimal():
-        return float(retry_after)
-    try:
-        date = parsedate_to_datetime(retry_after)
-    except ValueError:
-        return None
-    return max(0.0, ((date if date.tzinfo else date.replace(tzinfo=UTC)) - datetime.now(UTC)).total_seconds())

@@ -1,43 +1,63 @@
 #!lua flags=allow-oom
 -- One round trip of a worker: ends the attempt in hand, if there is one, and starts the next.
 --
--- ARGV  worker, lease (ms), retention (s), want: 'next' | an event id | ''
---       and to end an attempt: id, token, outcome: 'done' | 'retry' | 'dead', delay (ms), attempt (JSON),
---       unhandled: '1' | '', uncounted: '1' | '', resource, occurred at (s)
+-- ARGV  one JSON object:
+--   worker, lease (ms), retention (s)
+--   want    'next' | an event id | ''
+--   ended   the attempt to end, if there is one:
+--     id, token (as text), outcome: 'done' | 'retry' | 'dead', delay (ms)
+--     attempt    its line of the history (JSON, as text)
+--     fields     names and values, in turn, to write into the record
+--     uncounted  whether it was only a wait: it leaves no line, and the number of attempts as it was
+--     unhandled  whether nobody wants the event
+--     handled    {resource, occurred (s), handlers}: which handlers have finished, for `superseded`
 -- Returns {ended, next}
 --   ended  1: recorded; 0: the token is no longer current, so nothing was changed; -1: there was none to end
 --   next   the event's id and its record | 'suspended' | false
 
-local worker, length, retention, want = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4]
+local refused = refusal('open', 'queued', 'running', 'retrying', 'done', 'dead', 'broken', 'wake', 'LIST')
+if refused then return refused end
 
-local function note_latest(resource, occurred)
-  local key = P .. 'latest:' .. resource
-  if occurred > tonumber(redis.call('GET', key) or 0) then redis.call('SET', key, occurred, 'EX', retention) end
+local given = cjson.decode(ARGV[1])
+
+-- A handler's newest event of a resource never gets older, in whatever order its events are done.
+local function note_handled(handled)
+  local key, entries = P .. 'handled:' .. handled.resource, {}
+  for _, handler in ipairs(handled.handlers) do
+    entries[#entries + 1] = handled.occurred
+    entries[#entries + 1] = handler
+  end
+  clear_misfit(key, 'zset')
+  redis.call('ZADD', key, 'GT', unpack(entries))
+  redis.call('EXPIRE', key, given.retention)
 end
 
-local function finish(id, token, outcome, delay, attempt, unhandled, uncounted, resource, occurred)
-  local key = event_key(id)
-  local record = redis.call('HMGET', key, 'token', 'state', 'attempt:' .. token, 'turn')
-  if record[1] ~= token then return 0 end
+local function finish(ended)
+  local id, outcome, key = ended.id, ended.outcome, event_key(ended.id)
+  local record = fields(id, 'token', 'state', 'attempt:' .. ended.token, 'turn', 'attempt')
+  if record[1] ~= ended.token then return 0 end
   if record[2] ~= 'running' then
-    if record[3] == attempt or uncounted == '1' then return 1 end  -- asked again, because the reply was lost
+    if record[3] == ended.attempt or ended.uncounted then return 1 end  -- asked again, because the reply was lost
     -- The lease has run out, but nobody has begun anew: what is done is done, and need not run again.
     if outcome ~= 'done' or (record[2] ~= 'queued' and record[2] ~= 'retrying') then return 0 end
   end
   redis.call('ZREM', P .. record[2], id)
-  if uncounted == '1' then
-    redis.call('HINCRBY', key, 'attempt', -1)  -- and no line in its history: there may be any number of them
+  local changes = ended.fields
+  if ended.uncounted then  -- and no line in its history: there may be any number of them
+    redis.call('HSET', key, 'attempt', math.max((tonumber(record[5]) or 1) - 1, 0))
   else
-    redis.call('HSET', key, 'attempt:' .. token, attempt)
+    changes[#changes + 1] = 'attempt:' .. ended.token
+    changes[#changes + 1] = ended.attempt
   end
+  if #changes > 0 then redis.call('HSET', key, unpack(changes)) end
   count('attempts:' .. outcome)
-  if unhandled == '1' then count('events:unhandled') end
+  if ended.unhandled then count('events:unhandled') end
+  if ended.handled then note_handled(ended.handled) end
   pass_turn(id, record[4])
   if outcome == 'retry' then
-    retry(id, tonumber(delay))
+    retry(id, ended.delay)
   else
-    if outcome == 'done' and resource ~= '' then note_latest(resource, tonumber(occurred)) end
-    close(id, outcome, retention)
+    close(id, outcome, given.retention)
     count('events:' .. outcome)
   end
   return 1
@@ -49,18 +69,22 @@ local function next_lease()
     local id = redis.call('LPOP', LIST)
     if not id then return false end
     redis.call('DEL', RQ .. ':job:' .. id)
-    local record = lease(id, worker, length)
-    if record then return { id, record } end
+    local record = lease(id, given.worker, given.lease)
+    if record then
+      if redis.call('LLEN', LIST) > 0 then wake() end
+      return { id, record }
+    end
   end
+  wake()
   return false
 end
 
 local ended, taken = -1, false
-if ARGV[5] then ended = finish(unpack(ARGV, 5, 13)) end
-if want == 'next' then
+if given.ended then ended = finish(given.ended) end
+if given.want == 'next' then
   taken = next_lease()
-elseif want ~= '' then
-  local record = lease(want, worker, length)
-  if record then taken = { want, record } end  -- a nil would cut the reply short
+elseif given.want ~= '' then
+  local record = lease(given.want, given.worker, given.lease)
+  if record then taken = { given.want, record } end  -- a nil would cut the reply short
 end
 return { ended, taken }
