@@ -4,6 +4,8 @@
     ├── ConfigError          the settings or the Redis they name cannot be used: refuse to start
     ├── BadSignature         no key known here has made the signature
     ├── EventNotFound        no record of that event (never received, or past its retention)
+    ├── DamagedRecord        what is stored of an event cannot be read
+    ├── RejectedNotFound     no rejected delivery of that id is kept
     └── Refusal              an HTTP answer other than 200 (app/receiver/refusals.py)
         ├── Malformed          400  not a request of HTTP/1.1
         ├── Unauthentic        401  missing, malformed, repeated, wrong or late signature
@@ -64,6 +66,14 @@ class BadSignature(JobhookError):
 
 class EventNotFound(JobhookError):
     """No record of the event is kept."""
+
+
+class DamagedRecord(JobhookError):
+    """What is stored of an event is no record: a field is missing, or is not what it has to be."""
+
+
+class RejectedNotFound(JobhookError):
+    """No rejected delivery of that id is kept."""
 
 
 def describe(error: BaseException) -> dict[str, str]:

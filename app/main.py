@@ -26,6 +26,7 @@ from app.receiver.endpoint import PATHS, Receiver
 from app.receiver.intake import Intake
 from app.receiver.openapi import describe_webhook
 from app.receiver.refusals import REFUSALS, ReadOnly, Refusal, Unexpected
+from app.receiver.rejections import DROPPED, FAULTS, Rejections
 from app.store.connections import connect
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
@@ -69,7 +70,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     inbox = Inbox(redis, settings)
     health = Health(settings)
     intake = Intake(settings)
-    metrics = Metrics(inbox.stats, [refusal.slug for refusal in REFUSALS])
+    metrics = Metrics(inbox.stats, [refusal.slug for refusal in REFUSALS], FAULTS, DROPPED)
+    rejections = Rejections(settings, metrics.not_kept)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -79,10 +81,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         await intake.start()
         yield
         await intake.close()
+        await rejections.close()
         health.close()
         redis.close()
 
-    endpoint = Receiver(settings, intake, metrics)
+    endpoint = Receiver(settings, intake, metrics, rejections)
     app = _assemble(settings.signature_scheme, health.check, metrics.scrape, lifespan)
     app.webhook = endpoint
     app.router.routes += [Route(path, endpoint) for path in PATHS]  # for an application that mounts this one

@@ -1,12 +1,32 @@
-"""`python -m workers`: a supervisor and its workers. With `--check`, only whether they could start."""
+"""`python -m workers`: a supervisor and its workers. With `--check`, only whether they could start.
 
+`jobhook work` starts this file by its path, and with it the Jobhook that it is part of: by their names, `app` and
+`workers` may be found in a folder of the user's, who may have packages of these names.
+"""
+
+import importlib
 import sys
 from contextlib import redirect_stdout
-
-from app.config.sources import load_settings
-from app.errors import ConfigError
+from pathlib import Path
 
 EXIT_CONFIG = 2
+
+
+def _pin() -> None:
+    """Makes `app` and `workers` the packages beside this file. Handlers may be in the current folder."""
+    home = str(Path(__file__).resolve().parents[1])
+    sys.path.insert(0, home)
+    for name in ("app", "workers"):
+        importlib.import_module(name)
+    sys.path.remove(home)  # the first: nothing else is to be found there before its turn
+    sys.path.append(str(Path.cwd()))
+
+
+if not __package__:  # started by its path; so it is when multiprocessing starts a process for a handler
+    _pin()
+
+from app.config.sources import load_settings  # noqa: E402 - only now is it certain whose `app` that is
+from app.errors import ConfigError  # noqa: E402
 
 
 def check() -> None:

@@ -1,4 +1,8 @@
-"""Which modules hold handlers: imports them, so that they register, and adds what forwards events."""
+"""Which modules hold handlers: imports them, so that they register, and adds what forwards events.
+
+That is done in the process that runs them, never before a fork: a connection that a module opens when it is imported
+must not be shared by several workers, and threads do not survive a fork.
+"""
 
 import importlib
 import pkgutil

@@ -5,6 +5,7 @@ whenever the step is run again, to be passed on to whatever the step has an effe
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -18,12 +19,15 @@ class Step:
 
     def __init__(self, event_id: str, name: str) -> None:
         self.key = _digest(event_id, name)
-        self._writes = 0
+        self._writes: Counter[str] = Counter()
 
-    def write_key(self, method: str, path: str) -> str:
-        """The key of the next write of this step; the same writes in the same order get the same keys."""
-        self._writes += 1
-        return _digest(self.key, str(self._writes), method, path)
+    def write_key(self, method: str, path: str, content: bytes) -> str:
+        """The key of a write of this step, made of what is written: a run that leaves out an earlier write does
+        not give its key to a later one. Of identical writes in a step each has its own, by their number.
+        """
+        write = _digest(self.key, method, path, hashlib.sha256(content).hexdigest())
+        self._writes[write] += 1
+        return _digest(write, str(self._writes[write]))
 
 
 _current: ContextVar[Step | None] = ContextVar("step", default=None)
@@ -39,10 +43,10 @@ def running(step: Step) -> Iterator[Step]:
         _current.reset(token)
 
 
-def write_key(method: str, path: str) -> str | None:
+def write_key(method: str, path: str, content: bytes) -> str | None:
     """The idempotency key of a write made now; None outside of any step."""
     step = _current.get()
-    return step.write_key(method, path) if step else None
+    return step.write_key(method, path, content) if step else None
 
 
 def _digest(*parts: str) -> str:

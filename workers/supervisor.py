@@ -1,55 +1,58 @@
 """The supervisor: keeps N workers running, and sweeps the inbox every second.
 
-A worker that dies is replaced, and its event released at once: the supervisor has seen it die, so
-nobody has to wait for the lease. A worker that is stuck past its deadline is killed.
+A worker that dies is replaced, and its event released at once: the supervisor has seen it die, so nobody has to
+wait for the lease. A worker that is stuck past its time is killed.
+
+Whatever goes wrong in a tick is said and tried again with the next one. What cannot go on ends its workers and
+itself, so that whoever has started it can start it anew: it is never there without doing its work.
 """
 
-import contextlib
-import multiprocessing
+import gc
 import os
 import signal
 import socket
 import sys
-from dataclasses import dataclass
-from multiprocessing.process import BaseProcess
-from multiprocessing.sharedctypes import RawValue
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from time import monotonic
-from types import FrameType
 from uuid import uuid4
 
 import structlog
+from redis.exceptions import ConnectionError as RedisAway
 from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeout
 
 from app.config.settings import Settings
 from app.config.sources import load_settings, notes
-from app.errors import describe
-from app.inbox import jobs
+from app.errors import ConfigError, describe
+from app.inbox.heartbeat import Heartbeat
 from app.inbox.inbox import LEASE_MARGIN_SECONDS, Inbox, connect
-from app.inbox.presence import Presence
-from app.ops import logs
+from app.ops import logs, systemd
 from app.ops.health import refuse_to_start
+from app.ops.pulse import Pulse
+from app.store import connections
+from workers import presence
+from workers import worker as working
+from workers.child import Child, Forked, fork
 from workers.known import announce
 from workers.loading import load
-from workers.worker import NOT_READY, JobhookWorker, KillTime
+from workers.presence import Presence
+from workers.processor import Processor
+from workers.status import Status
+from workers.stopping import Stop
+from workers.worker import LEAVE_SECONDS, Worker
 
 TICK_SECONDS = 1.0
+ANSWER_SECONDS = 1.0
+"""How long Redis may keep a tick from going on."""
 LONGEST_PAUSE_SECONDS = 30.0
 """Between the starts of workers that die before they are ready; it begins with a tick and doubles."""
-
-_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+TIDY_SECONDS = 600.0
+"""How often RQ's registries are cleaned of what stock workers have left; RQ's own interval."""
+EXIT_FAILURE, EXIT_CONFIG = 1, 2
 
 log = structlog.stdlib.get_logger(__name__)
-_fork = multiprocessing.get_context("fork")  # 10 ms a worker, against 500 ms with spawn
-
-
-@dataclass
-class Child:
-    """A worker process."""
-
-    name: str
-    process: BaseProcess
-    deadline: KillTime
-    stops_sent: int = 0
 
 
 class Supervisor:
@@ -57,132 +60,232 @@ class Supervisor:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._inbox = Inbox(connect(settings), settings)
-        self._presence = Presence(self._inbox)
+        self._inbox = Inbox(connections.connect(settings.redis_url, timeout=ANSWER_SECONDS, retries=0), settings)
+        self._heartbeat = Heartbeat(self._inbox)
         self._children: list[Child] = []
-        self._to_release: dict[str, str] = {}
-        self._stops = 0
+        self._ended: dict[str, tuple[str, bool]] = {}
+        """Workers that are to be released: why, and whether that uses up an attempt of the event."""
+        self._stop = Stop()
         self._stopping_since: float | None = None
         self._not_before = 0.0
         self._pause = 0.0
+        self._tidy_at = 0.0
+        self._pulse: Pulse | None = None
 
     def run(self) -> None:
-        """Supervises until stopped."""
-        wake, waker = socket.socketpair()
-        waker.setblocking(False)
-        wake.settimeout(TICK_SECONDS)
-        signal.set_wakeup_fd(waker.fileno())  # any signal, a child's death too, ends the wait below
-        for number in _STOP_SIGNALS:
-            signal.signal(number, self._stop)
+        """Supervises until stopped.
+
+        Raises:
+            Forked: in every process that it has started.
+            ConfigError: the handlers cannot be imported.
+        """
+        self._wake, self._waker = socket.socketpair()
+        self._waker.setblocking(False)
+        self._wake.settimeout(TICK_SECONDS)
+        signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)  # any signal ends the wait below
+        self._stop.listen()
         signal.signal(signal.SIGCHLD, lambda *_: None)
-        log.info("supervisor started", workers=self._settings.workers, pid=os.getpid())
-        while self._tick():
-            with contextlib.suppress(TimeoutError):
-                wake.recv(64)
-        self._presence.leave()
-        log.info("supervisor stopped")
+        # What the workers share with the supervisor is not to be copied because a garbage collector looked at it.
+        gc.collect()
+        gc.freeze()
+        self._begin_pulse()
+        try:
+            self._check_handlers()
+            log.info("supervisor started", workers=self._settings.workers, pid=os.getpid())
+            systemd.notify("READY=1")
+            while self._tick():
+                self._wait()
+            self._heartbeat.leave()
+            log.info("supervisor stopped")
+        except Forked:
+            self._leave_to_parent()
+            raise
+        except BaseException:
+            for child in self._children:
+                child.kill()
+            self._end_pulse()
+            raise
+        self._end_pulse()
+
+    def _wait(self) -> None:
+        with suppress(TimeoutError):
+            self._wake.recv(64)
+        self._beat()
+
+    def _beat(self) -> None:
+        if self._pulse:
+            self._pulse.beat()
+        systemd.watchdog()
+
+    def _begin_pulse(self) -> None:
+        try:
+            self._pulse = Pulse(self._settings.redis_url)
+        except OSError as error:
+            log.warning("`jobhook alive` will not see this supervisor", reason=str(error))
+
+    def _end_pulse(self) -> None:
+        if self._pulse:
+            self._pulse.end()
+
+    def _leave_to_parent(self) -> None:
+        """In a forked process: gives up what is the supervisor's."""
+        self._wake.close()
+        self._waker.close()
+        if self._pulse:
+            self._pulse.leave_to_parent()
+
+    def _check_handlers(self) -> None:
+        """Imports the handlers in a process that is thrown away. One that cannot be imported stops the start.
+
+        It stops no later start: while a file is being edited, the workers that run go on.
+        """
+        while not self._stop.asked and not self._try(self._begin_check):
+            self._wait()
+        for checker in list(self._children):
+            while (reason := checker.reap()) is None:
+                if self._stop.asked or checker.overdue:
+                    checker.kill()
+                self._wait()
+            self._children.remove(checker)
+            if reason == f"exit code {EXIT_CONFIG}":
+                sys.exit(EXIT_CONFIG)  # it has said what is wrong
+            if not checker.status.is_ready and not self._stop.asked:
+                names = ", ".join(self._settings.handlers)
+                raise ConfigError(f"JOBHOOK_HANDLERS: a process that was to import {names} ended with {reason}.")
+
+    def _begin_check(self) -> None:
+        self._children.append(fork("check", partial(_check, self._settings)))
 
     def _tick(self) -> bool:
-        self._reap()
-        self._pass_on_stops()
-        self._kill_overdue()
-        if self._stops and self._stopping_since is None:
+        """Does all that there is to do; whether there will be more."""
+        self._try(self._reap)
+        self._try(self._pass_on_stops)
+        self._try(self._kill_overdue)
+        if self._stop.asked and self._stopping_since is None:
             log.info("supervisor stopping: workers finish what they have in hand")
+            systemd.notify("STOPPING=1")
             self._stopping_since = monotonic()
         if self._stopping_since is None:
-            self._spawn()
-        elif not self._children and not self._to_release:
+            self._try(self._spawn)
+        elif not self._children and not self._ended:
             return False
+        healed = self._try(self._heal)
+        # What could not be released waits for its lease.
+        return healed or self._stopping_since is None or bool(self._children)
+
+    def _try(self, duty: Callable[[], None]) -> bool:
+        """Whether a duty has been done. If not, whatever the reason, that is said, and the next tick tries again."""
         try:
-            self._release()
-            if (swept := self._inbox.sweep()) and (swept.expired or swept.lost):
-                log.warning("sweep healed", expired=swept.expired, lost=swept.lost)
-            self._presence.beat()
-        except RedisError as error:
+            duty()
+        except (RedisAway, RedisTimeout) as error:
             log.warning("redis does not answer", **describe(error))
-            self._inbox.redis.connection_pool.disconnect()  # a demoted server keeps its clients
-            if self._stopping_since is not None and not self._children:
-                return False  # what could not be released waits for its lease
-        return True
+        except RedisError as error:
+            log.error("redis answers with an error", says=str(error).split(" ", 1)[0], **describe(error))
+        except Exception as error:  # noqa: BLE001 - the supervisor must not end, nor hang, for one thing
+            reason = {"reason": error.strerror} if isinstance(error, OSError) and error.strerror else {}
+            log.error("supervisor in trouble", duty=duty.__name__.strip("_"), **reason, **describe(error))
+        else:
+            return True
+        return False
 
     def _spawn(self) -> None:
         if monotonic() < self._not_before:
             return
-        while len(self._children) < self._settings.workers and not self._stops:
+        while len(self._children) < self._settings.workers and not self._stop.asked:
             name = f"{socket.gethostname()}-{uuid4().hex[:12]}"
-            deadline: KillTime = RawValue("d", NOT_READY)
-            process = _fork.Process(
-                target=_work, args=(self._settings, name, deadline, os.getpid()), name=f"jobhook worker {name}"
-            )
-            # A signal that comes before the child is ready must neither get lost nor run our handler in it.
-            signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
-            process.start()
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
-            self._children.append(Child(name, process, deadline))
+            try:
+                child = fork(name, partial(_work, self._settings, name, os.getpid()))
+            except Exception:
+                self._put_off()
+                raise
+            self._children.append(child)
+
+    def _put_off(self) -> None:
+        """Makes the pause before the next start of a worker longer."""
+        self._pause = min(max(2 * self._pause, TICK_SECONDS), LONGEST_PAUSE_SECONDS)
+        self._not_before = monotonic() + self._pause
 
     def _reap(self) -> None:
-        for child in [child for child in self._children if not child.process.is_alive()]:
-            code = child.process.exitcode
+        for child in list(self._children):
+            reason = child.reap()
+            if reason is None:
+                continue
             self._children.remove(child)
-            child.process.close()
-            self._to_release[child.name] = f"The worker died ({_reason(code)})."
+            self._ended[child.name] = (f"The worker died ({reason}).", child.status.has_event)
             if self._stopping_since is not None:
                 continue
-            log.warning("worker died", worker=child.name, reason=_reason(code))
-            stillborn = child.deadline.value == NOT_READY
-            self._pause = min(max(2 * self._pause, TICK_SECONDS), LONGEST_PAUSE_SECONDS) if stillborn else 0.0
-            self._not_before = monotonic() + self._pause
+            if reason == "exit code 0" and child.status.is_ready and not child.status.has_event:
+                log.info("worker ended", worker=child.name)
+            else:
+                log.warning("worker died", worker=child.name, reason=reason)
+            if child.status.is_ready:
+                self._pause = self._not_before = 0.0
+            else:
+                self._put_off()
 
     def _kill_overdue(self) -> None:
-        now = monotonic()
         grace = self._settings.handler_timeout + LEASE_MARGIN_SECONDS
-        stopping_too_long = self._stopping_since is not None and now > self._stopping_since + grace
+        stopping_too_long = self._stopping_since is not None and monotonic() > self._stopping_since + grace
         for child in self._children:
-            if stopping_too_long or 0 < child.deadline.value < now:
-                log.error("worker killed: it did not end its handler", worker=child.name)
-                child.process.kill()
+            if why := child.overdue or ("it did not end its handler" if stopping_too_long else ""):
+                what = f"worker killed: {why}"
+                log.error(what, worker=child.name)
+                child.kill()
 
     def _pass_on_stops(self) -> None:
-        """One SIGTERM for each that came: on the second, a worker ends at once."""
+        """The first stop is passed on to each worker; on the second they are ended at once."""
         for child in self._children:
-            if child.stops_sent < self._stops:
-                child.stops_sent += 1
-                child.process.terminate()
+            if self._stop.asked > 1:
+                child.kill()
+            elif self._stop.asked and not child.was_stopped:
+                child.was_stopped = True
+                child.terminate()
 
-    def _release(self) -> None:
-        for name, reason in list(self._to_release.items()):
-            self._inbox.release(name, reason)
-            del self._to_release[name]
+    def _heal(self) -> None:
+        """All that needs Redis. A stop does not wait for it."""
+        stopping = self._stopping_since is not None
+        act = self._ask_redis
+        try:
+            act() if stopping else self._stop.unless_stopped(act)
+        except RedisError:
+            self._inbox.redis.connection_pool.disconnect()  # a demoted server keeps its clients
+            raise
+        if self._stop.asked and not stopping:
+            self._inbox.redis.connection_pool.disconnect()  # it may have been cut between a command and its reply
 
-    def _stop(self, number: int, _: FrameType | None) -> None:
-        # No more than this: it may have come in the middle of anything.
-        self._stops += 1
+    def _ask_redis(self) -> None:
+        for name, (reason, counts) in list(self._ended.items()):
+            self._inbox.release(name, reason, counts=counts)
+            presence.unregister(name, self._inbox.redis)
+            del self._ended[name]
+        if swept := self._inbox.sweep():
+            if swept.expired or swept.lost or swept.mended:
+                log.warning("sweep healed", expired=swept.expired, lost=swept.lost, mended=swept.mended)
+            for id in swept.broken:
+                log.error("event set aside: its record is gone or cannot be read", id=id)
+            for key in swept.misfits:
+                log.error("key of a wrong type renamed, and its content put together again", key=key)
+        self._heartbeat.beat()
+        if monotonic() >= self._tidy_at:
+            self._tidy_at = monotonic() + TIDY_SECONDS
+            presence.entry("supervisor", self._inbox.redis).clean_registries()  # type: ignore[no-untyped-call]
 
 
-def _reason(code: int | None) -> str:
-    if code is not None and code < 0:
-        return signal.Signals(-code).name
-    return f"exit code {code}"
+def _check(settings: Settings, status: Status) -> None:
+    announce(connect(settings), load(settings))
+    status.is_ready = True
+    status.kill_at = monotonic() + LEAVE_SECONDS  # threads begun by what it has imported may take their time
 
 
-def _work(settings: Settings, name: str, deadline: KillTime, supervisor: int) -> None:
-    os.setpgrp()  # a Ctrl-C reaches the supervisor only, which passes it on as one SIGTERM
-    signal.set_wakeup_fd(-1)
-    for number in (*_STOP_SIGNALS, signal.SIGCHLD):
-        signal.signal(number, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
-    try:
-        worker = JobhookWorker(
-            [jobs.QUEUE],
-            name=name,
-            connection=connect(settings, retries=0),
-            settings=settings,
-            deadline=deadline,
-            supervisor=supervisor,
-        )
-        worker.work(logging_level="WARNING")
-    except RedisError:  # while it registers or takes leave; the supervisor says so, and starts another
-        sys.exit(1)
+def _work(settings: Settings, name: str, supervisor: int, status: Status) -> None:
+    inbox = working.connect(settings)
+    processor = Processor(inbox, load(settings))
+    stop = Stop()
+    stop.listen()
+    known = Presence(presence.entry(name, presence.client(settings)), settings.handler_timeout)
+    Worker(name, inbox, processor, known, stop=stop, status=status, supervisor=supervisor).run()
+    if os.getppid() != supervisor:
+        os.killpg(0, signal.SIGKILL)  # nobody is left to end what handlers have started
 
 
 def main() -> None:
@@ -194,8 +297,23 @@ def main() -> None:
     settings = load_settings()
     logs.configure(settings)
     logs.warn(notes())
-    registry = load(settings)  # a handler that cannot be imported stops the start, not each worker
-    redis = connect(settings)
-    refuse_to_start(settings, redis)
-    announce(redis, registry)
-    Supervisor(settings).run()
+    with connect(settings) as redis:
+        refuse_to_start(settings, redis)
+    try:
+        Supervisor(settings).run()
+    except Forked as forked:
+        work = forked.work
+    except (ConfigError, SystemExit):
+        raise
+    except BaseException as error:  # noqa: BLE001 - whatever it is, it is told without its message (P7)
+        log.critical("supervisor cannot go on: its workers are ended", **describe(error))
+        sys.exit(EXIT_FAILURE)
+    else:
+        return
+    try:
+        work()
+    except (ConfigError, SystemExit):
+        raise
+    except BaseException as error:  # noqa: BLE001 - the same
+        log.critical("worker cannot go on", **describe(error))
+        sys.exit(EXIT_FAILURE)

@@ -1,27 +1,26 @@
-"""An RQ worker that is lean and loses nothing.
+"""A worker: takes one event after the other, and loses none.
 
-It registers, beats, suspends and stops as RQ's users know it (`rq info`, `rq suspend`, SIGTERM, the
-pool). What differs is how it takes and ends jobs:
-
-- It waits without popping (a BLMOVE of the list's head onto itself), then takes a job and leases its
-  event in one script. RQ pops first and starts later; a worker that dies in between loses the job.
+- It waits without popping anything that matters: for a token, of which there is one per event. Then it takes an
+  event and leases it in one script. RQ pops first and starts later; a worker that dies in between loses the job.
 - The end of one event and the start of the next share a round trip.
-- Handlers run in this process: no fork per job. The supervisor replaces a process that dies.
-- It beats once a second at most, not three times a job.
+- Handlers run in this process: no fork per event. The supervisor replaces a process that dies.
+- It is known to RQ (`rq info`, `rq suspend`, the shutdown command), but does not depend on that: see presence.py.
 """
 
 import os
-import signal
-import time
-from multiprocessing.sharedctypes import RawValue
-from time import monotonic
-from types import FrameType
-from typing import Any, Protocol
+from contextlib import suppress
+from functools import partial
+from math import inf
+from pathlib import Path
+from resource import RUSAGE_SELF, getrusage
+from time import monotonic, sleep
+from typing import Any
 
 import structlog
-from redis.client import Pipeline
-from redis.exceptions import ConnectionError, RedisError  # noqa: A004
-from rq import Queue, SimpleWorker
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError, ReadOnlyError, RedisError, TimeoutError  # noqa: A004
+from redis.retry import Retry
+from rq import SimpleWorker
 from rq.serializers import JSONSerializer
 from rq.worker import WorkerStatus
 
@@ -29,189 +28,206 @@ from app.config.settings import Settings
 from app.config.sources import load_settings
 from app.errors import describe
 from app.inbox.inbox import LEASE_MARGIN_SECONDS, Inbox
-from app.inbox.record import Assignment, Ended
+from app.inbox.record import Assignment, Ended, Record
+from app.store import connections
 from workers.loading import load
+from workers.presence import Presence
 from workers.processor import Processor
+from workers.status import Status
+from workers.stopping import Stop
 
-WORKER_TTL_SECONDS = 20
-"""RQ waits 15 s less than this for a job: how soon an idle worker notices that its supervisor is gone."""
-KEY_TTL_MARGIN_SECONDS = 60
-BEAT_SECONDS = 1.0
-RECONNECT_SECONDS = 0.5
+WAIT_SECONDS = 5
+"""How long a worker waits for a token before it looks by itself; how soon it notices that its supervisor is gone."""
 ANSWER_SECONDS = 2
-"""How much longer than it waits for a job a worker waits for an answer, before it looks for Redis anew."""
+"""How much longer than it waits for a token a worker waits for an answer, before it looks for Redis anew."""
+SUSPENDED_SECONDS = 1.0
+"""How often a suspended worker looks whether it may go on."""
+RECONNECT_SECONDS, LONGEST_RECONNECT_SECONDS = 0.5, 5.0
+"""The pause after an error of Redis; it doubles while an answer is an error."""
+LEAVE_SECONDS = LEASE_MARGIN_SECONDS
+"""How long a worker that works no more may take to end: libraries may have threads to wait for."""
 
 log = structlog.stdlib.get_logger(__name__)
 
 
-NOT_READY = -1.0
+def connect(settings: Settings) -> Inbox:
+    """An inbox for a worker. Its connection does not retry by itself: a repeated take would lease a second event."""
+    return Inbox(connections.connect(settings.redis_url, timeout=WAIT_SECONDS + ANSWER_SECONDS, retries=0), settings)
 
 
-class KillTime(Protocol):
-    """A number shared with the supervisor: when to kill this worker, by the monotonic clock.
-
-    0 for never, `NOT_READY` until it is ready to work.
-    """
-
-    value: float
-
-
-class JobhookWorker(SimpleWorker):
-    """Works on Jobhook's queue, one event at a time.
-
-    Its connection must not retry by itself: a repeated take would lease a second event.
-    """
-
-    _processor: Processor
+class Worker:
+    """Works on the inbox until it is stopped, one event at a time. For the main thread of a process."""
 
     def __init__(
         self,
-        *args: Any,
-        settings: Settings | None = None,
-        deadline: KillTime | None = None,
+        name: str,
+        inbox: Inbox,
+        processor: Processor,
+        presence: Presence,
+        *,
+        stop: Stop,
+        status: Status | None = None,
         supervisor: int | None = None,
-        **kwargs: Any,
     ) -> None:
-        kwargs.setdefault("worker_ttl", WORKER_TTL_SECONDS)
-        kwargs["serializer"] = JSONSerializer
-        super().__init__(*args, **kwargs)
-        self._inbox = Inbox(self.connection, settings or load_settings())
-        self._deadline: KillTime = RawValue("d", 0.0) if deadline is None else deadline  # it is falsy
-        # Told by the supervisor itself: asked here, it may have gone already, and would never be missed.
+        self.name = name
+        self._inbox = inbox
+        self._processor = processor
+        self._presence = presence
+        self._stop = stop
+        self._status = status or Status.shared()
+        # The supervisor passes its own pid: if the worker asked for its parent's and the supervisor had died before,
+        # it would watch the wrong process for ever.
         self._supervisor = os.getppid() if supervisor is None else supervisor
         self._ended: Ended | None = None
-        self._beaten = -BEAT_SECONDS
+        """The end of an event that is not recorded yet."""
+        self._unsure = False
+        """Whether an answer was lost, which may have brought an event."""
+        self._handled = 0
+        self._most = inbox.settings.worker_max_events or inf
+        self._memory = inbox.settings.worker_max_memory or inf
+        self._is_full = False
 
-    def bootstrap(self, *args: Any, **kwargs: Any) -> None:
-        """Loads the handlers, then registers as RQ does."""
-        self._processor = Processor(self._inbox, load(self._inbox.settings))
-        super().bootstrap(*args, **kwargs)
-        self._deadline.value = 0.0
-
-    def dequeue_job_and_maintain_ttl(
-        self, timeout: int | None, max_idle_time: int | None = None
-    ) -> tuple[Any, Queue] | None:
-        """Ends the event in hand and waits for the next; None to stop. In burst mode `timeout` is None."""
-        idle_since = monotonic()
-        while not self._should_stop():
-            # Before asking: a SIGTERM must from now on wait for the event that may be on its way.
-            self._state = WorkerStatus.BUSY.value
-            assignment = self._work()
-            if assignment.taken:
-                return assignment.taken, self.queues[0]
-            self._state = WorkerStatus.IDLE.value
-            idle_for = monotonic() - idle_since
-            if timeout is None or self._should_stop() or (max_idle_time is not None and idle_for >= max_idle_time):
-                return None
-            if assignment.suspended:
-                super().check_for_suspension(burst=False)
-            else:
-                self._wait(timeout if max_idle_time is None else max(1, min(timeout, max_idle_time)))
-        return None
-
-    def execute_job(self, job: Any, queue: Queue) -> None:
-        """Processes an event, which stands in RQ's loop where a job would.
-
-        Its end is recorded with the next assignment, or now if there is none.
+    def run(self, *, burst: bool = False, most: int | None = None, idle_seconds: float | None = None) -> int:
+        """Works until stopped; in burst mode until there is nothing to do, with `most` so many events, and with
+        `idle_seconds` until it has had nothing to do for so long. Returns how many events it had in hand.
         """
-        self._deadline.value = monotonic() + self._inbox.settings.handler_timeout + LEASE_MARGIN_SECONDS / 2
-        self._ended = self._processor.process(job)
-        self._deadline.value = 0.0
-        if self._ended and self._ended.outcome == "done":
-            self.successful_job_count += 1
-        elif self._ended:
-            self.failed_job_count += 1
-        if self._should_stop():
-            self._work(want="")
-
-    def check_for_suspension(self, burst: bool) -> None:
-        """Nothing: taking an event tells whether workers are suspended, at no extra cost."""
-
-    def heartbeat(self, timeout: int | None = None, pipeline: "Pipeline | None" = None) -> None:
-        """Tells RQ's monitoring that this worker lives, once a second at most."""
-        # The key must outlive the longest handler, because none is sent while one runs.
-        ttl = timeout or int(self._inbox.settings.handler_timeout) + self.worker_ttl + KEY_TTL_MARGIN_SECONDS
-        if pipeline is not None:
-            super().heartbeat(ttl, pipeline)
-        elif monotonic() - self._beaten >= BEAT_SECONDS:
-            self._beaten = monotonic()
-            try:
-                with self.connection.pipeline(transaction=False) as beat:
-                    beat.hset(self.key, "state", self._state)
-                    beat.hset(self.key, "successful_job_count", self.successful_job_count)
-                    beat.hset(self.key, "failed_job_count", self.failed_job_count)
-                    super().heartbeat(ttl, beat)
-                    beat.execute()
-            except RedisError as error:  # monitoring only; the next assignment deals with the connection
-                log.debug("no heartbeat", **describe(error))
+        self._most = min(self._most, most or inf)
+        self._status.is_ready = True
+        busy_at = monotonic()
+        while not self._should_stop:
+            # With an end in hand, a stop has to wait until that is recorded. Without, the answer may be given up:
+            # what it brings is released by whoever sees this worker end.
+            ask = partial(self._exchange, "next")
+            assignment = ask() if self._ended else self._stop.unless_stopped(ask)
+            if assignment is None:
+                break
+            if assignment.taken:
+                self._process(assignment.taken)
+                busy_at = monotonic()
+            elif assignment.damaged:
+                continue
+            elif burst or (idle_seconds is not None and monotonic() - busy_at >= idle_seconds):
+                break
+            else:
+                self._stop.unless_stopped(partial(self._idle, suspended=assignment.suspended))
+        if self._ended:
+            self._exchange("")
+        self._leave()
+        return self._handled
 
     @property
-    def connection_timeout(self) -> int:
-        """Seconds after which a command has failed; RQ would give a Redis that hangs 15."""
-        return int(self.dequeue_timeout + ANSWER_SECONDS)
-
-    def _pubsub_exception_handler(self, exc: Exception, *arguments: Any) -> None:
-        """Whatever it is, the thread that listens for RQ's commands goes on: `_recover` has cut its connection."""
-        super()._pubsub_exception_handler(ConnectionError(type(exc).__name__), *arguments)
-
-    def set_shutdown_requested_date(self) -> None:
-        """Nothing: called by a signal, it would talk to Redis in the middle of a handler or another command."""
-
-    def request_force_stop(self, signum: int, frame: FrameType | None) -> None:
-        """A second signal: ends as if killed. The event in hand is tried again."""
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    def teardown(self) -> None:
-        """Records what is still in hand, then takes leave of RQ."""
-        if self._ended:
-            self._work(want="")
-        self._processor.close()
-        super().teardown()  # type: ignore[no-untyped-call]
-
-    def _start_scheduler(self, *args: Any, **kwargs: Any) -> None:
-        """Not needed: the supervisor's sweep does what RQ's scheduler would."""
-
     def _should_stop(self) -> bool:
-        return self._stop_requested or os.getppid() != self._supervisor
+        if self._stop.asked or os.getppid() != self._supervisor:
+            return True
+        return self._handled >= self._most or self._is_full
 
-    def _work(self, want: str = "next") -> Assignment:
+    def _process(self, record: Record) -> None:
+        self._beat(WorkerStatus.BUSY)
+        self._status.has_event = True
+        self._status.kill_at = monotonic() + self._inbox.settings.handler_timeout + LEASE_MARGIN_SECONDS / 2
+        self._ended = self._processor.process(record)
+        self._status.kill_at = inf  # to record it may take as long as Redis is away
+        self._status.has_event = self._ended is not None
+        self._handled += 1
+        if self._ended:
+            self._presence.count(succeeded=self._ended.outcome == "done")
+
+    def _exchange(self, want: str) -> Assignment:
+        """Records the end in hand and brings what is wanted, as soon as Redis lets it."""
+        pause = RECONNECT_SECONDS
         while True:
             try:
+                if self._unsure:
+                    self._settle(self._inbox.work(self.name, self._ended, want=""))
+                    self._inbox.release(self.name, "The worker lost its connection to Redis.", counts=False)
+                    self._unsure = False
                 assignment = self._inbox.work(self.name, self._ended, want)
             except RedisError as error:
-                log.warning("redis does not answer", worker=self.name, **describe(error))
-                self._recover()
-                want = "" if self._should_stop() else want
-                continue
-            self._settle(assignment)
-            return assignment
-
-    def _recover(self) -> None:
-        """Once Redis answers again: records the end in hand, and gives back what was taken unknowingly."""
-        while True:
-            time.sleep(RECONNECT_SECONDS)
-            self.connection.connection_pool.disconnect()  # a demoted server keeps its clients
-            try:
-                self._settle(self._inbox.work(self.name, self._ended, want=""))
-                self._inbox.release(self.name, "The worker lost its connection to Redis.", counts=False)
-            except RedisError as error:
-                log.debug("redis does not answer", worker=self.name, **describe(error))
+                self._unsure = True
+                pause = self._tell(error, pause)
+                sleep(pause)
+                self._inbox.redis.connection_pool.disconnect()  # a demoted server keeps its clients
+                want = "" if self._should_stop else want
             else:
-                return
+                self._settle(assignment)
+                return assignment
+
+    def _tell(self, error: RedisError, pause: float) -> float:
+        """Says what Redis has answered, if anything. Returns how long to wait before the next try."""
+        if isinstance(error, ConnectionError | TimeoutError | ReadOnlyError):
+            log.warning("redis does not answer", worker=self.name, **describe(error))
+            return RECONNECT_SECONDS
+        # The first word says what kind of error it is; what follows may quote anything.
+        log.error("redis answers with an error", worker=self.name, says=str(error).split(" ", 1)[0], **describe(error))
+        return min(2 * pause, LONGEST_RECONNECT_SECONDS)
 
     def _settle(self, assignment: Assignment) -> None:
         if assignment.recorded is False and self._ended:
             log.error("attempt not recorded: its lease was lost", id=self._ended.id, worker=self.name)
+        if assignment.damaged:
+            log.error("event set aside", worker=self.name, reason=str(assignment.damaged))
         self._ended = None
+        self._status.has_event = False
 
-    def _wait(self, timeout: int) -> None:
-        """Waits until there is a job, without popping it: moves the head of the list onto itself."""
-        key = self.queues[0].key
+    def _idle(self, *, suspended: bool) -> None:
+        """Waits until there may be something to do."""
+        # Shortly, if RQ has not been told yet that this worker is idle.
+        beaten = self._beat(WorkerStatus.SUSPENDED if suspended else WorkerStatus.IDLE)
+        if suspended:
+            sleep(SUSPENDED_SECONDS)
+            return
         try:
-            with self.connection.pipeline(transaction=False) as pipeline:
-                pipeline.hset(self.key, "state", WorkerStatus.IDLE.value)
-                pipeline.blmove(key, key, timeout, "LEFT", "LEFT")
-                pipeline.execute()
+            self._inbox.wait(WAIT_SECONDS if beaten else 1)
         except RedisError as error:
-            log.warning("redis does not answer", worker=self.name, **describe(error))
-            time.sleep(RECONNECT_SECONDS)
+            sleep(self._tell(error, RECONNECT_SECONDS))
+
+    def _beat(self, state: WorkerStatus) -> bool:
+        beaten = self._presence.beat(state)
+        if beaten and self._handled and self._memory < inf:
+            self._is_full = memory_bytes() > self._memory
+        return beaten
+
+    def _leave(self) -> None:
+        self._status.kill_at = monotonic() + LEAVE_SECONDS
+        if self._is_full or (self._handled >= self._most and not self._stop.asked):
+            log.info("worker has done its share", worker=self.name, events=self._handled, bytes=memory_bytes())
+        self._processor.close()
+        self._presence.leave()
+
+
+def memory_bytes() -> int:
+    """Resident memory of this process, with what it shares; where /proc is not, the most that it ever was."""
+    with suppress(OSError):
+        return int(Path("/proc/self/statm").read_text("ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return getrusage(RUSAGE_SELF).ru_maxrss
+
+
+class JobhookWorker(SimpleWorker):
+    """A worker for `rq worker` and `rq worker-pool`, with `--worker-class workers.worker.JobhookWorker`."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs["serializer"] = JSONSerializer
+        super().__init__(*args, **kwargs)
+        self.connection.set_retry(Retry(NoBackoff(), 0))  # a repeated take would lease a second event
+
+    @property
+    def connection_timeout(self) -> int:
+        """Seconds after which a command has failed, unless the connection has its own."""
+        return WAIT_SECONDS + ANSWER_SECONDS
+
+    def work(
+        self,
+        burst: bool = False,
+        *_: Any,
+        max_jobs: int | None = None,
+        max_idle_time: int | None = None,
+        **__: Any,
+    ) -> bool:
+        """Works on Jobhook's inbox; RQ's scheduler is not needed. Returns whether there was any event."""
+        settings = load_settings()
+        stop = Stop()
+        inbox = Inbox(self.connection, settings)
+        processor = Processor(inbox, load(settings))
+        stop.listen()
+        worker = Worker(self.name, inbox, processor, Presence(self, settings.handler_timeout), stop=stop)
+        return worker.run(burst=burst, most=max_jobs, idle_seconds=max_idle_time) > 0

@@ -10,7 +10,8 @@ import typer
 from redis.exceptions import RedisError
 
 from app import __version__
-from app.cli import diagnose, doctor, document, explain, inspect, run, send
+from app.cli import diagnose, doctor, document, explain, inspect, rejected, run, send
+from app.cli.alive import alive
 from app.cli.dev import dev, local_env_file
 from app.cli.output import accept_any_encoding, fail, program
 from app.config.names import ENV_FILE
@@ -29,6 +30,7 @@ app = typer.Typer(
 )
 app.command()(run.serve)
 app.command()(run.work)
+app.command()(alive)
 app.command()(dev)
 app.command()(send.send)
 app.command()(inspect.events)
@@ -36,6 +38,7 @@ app.command()(inspect.event)
 app.command()(inspect.replay)
 app.command()(explain.explain)
 app.command("diagnose")(diagnose.diagnose_)
+app.command()(rejected.rejected)
 app.command()(doctor.doctor)
 app.command()(doctor.settings)
 app.command()(document.openapi)

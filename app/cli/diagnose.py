@@ -8,16 +8,23 @@ from typing import Annotated
 
 import typer
 
-from app.cli.output import console, fail, plain, print_json
+from app.cli.output import console, fail, plain, precise, print_json
+from app.config.settings import Settings
 from app.config.sources import load_settings
 from app.delivery.diagnosis import TYPED, Diagnosis, Key, RawRequest, UnreadableRequest, diagnose, named, parse_request
+from app.errors import RejectedNotFound
+from app.inbox.inbox import connect
+from app.inbox.rejected import Rejected, RejectedDeliveries
 
 
 def diagnose_(
+    id: Annotated[
+        str | None, typer.Argument(help="A rejected delivery, by its id in `jobhook rejected`; the newest by default.")
+    ] = None,
     file: Annotated[
-        Path,
+        Path | None,
         typer.Option(help="A whole HTTP/1.1 request as it was received: head, empty line, body. - is standard input."),
-    ],
+    ] = None,
     url: Annotated[str, typer.Option(help="The URL that is registered with JobsiteOn.")] = "",
     key_prompt: Annotated[bool, typer.Option("--key-prompt", help="Try a key, too, that is typed unseen.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -25,13 +32,23 @@ def diagnose_(
     """Find out how a request was signed, and which settings accept it; offline, without showing a key."""
     if url and not url.startswith(("https://", "http://")):
         fail(f"{url}: write the whole URL, such as https://hooks.example.com/webhooks/jobsiteon", 2)
+    if id is not None and file is not None:
+        raise typer.BadParameter("give a rejected delivery's id, or --file")
     settings = load_settings()
-    request = _read(file)
+    if file is not None:
+        request, received = _read(file), None
+    else:
+        kept = _kept(settings, id)
+        request, received = kept.request, kept.received
+        if not as_json:
+            console.print(
+                f"Rejected delivery {plain(kept.id)}, unverified, of {precise(kept.received)} from {plain(kept.peer)}"
+            )
     keys = named(settings.signing_keys)
     if key_prompt:
         typed = typer.prompt("Key", hide_input=True, err=True)
         keys.append(Key(TYPED, typed.encode("utf-8", "surrogateescape")))
-    diagnosis = diagnose(request, keys, settings.signature_scheme, url)
+    diagnosis = diagnose(request, keys, settings.signature_scheme, url, received)
     if as_json:
         print_json(asdict(diagnosis))
     else:
@@ -55,6 +72,16 @@ def _quoted(value: str) -> str:
     if re.fullmatch(r"[^\s'\"#$\\]*", value):
         return value
     return "'" + value.replace("\\\\", "\\\\\\\\").replace("'", "\\'") + "'"
+
+
+def _kept(settings: Settings, id: str | None) -> Rejected:
+    """A rejected delivery by its id, or the newest."""
+    with connect(settings) as redis:
+        rejected = RejectedDeliveries(redis)
+        found = rejected.get(id) if id is not None else next(rejected.newest(), None)
+    if found is None:
+        raise RejectedNotFound("No rejected delivery is kept. One that was saved elsewhere is read by --file.")
+    return found
 
 
 def _read(file: Path) -> RawRequest:

@@ -1,7 +1,6 @@
 """`jobhook doctor` and `jobhook settings`: is everything as it should be?"""
 
 import subprocess
-import sys
 from typing import Annotated
 
 import typer
@@ -9,6 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from app.cli.output import LEVEL_STYLES, print_json, print_table
+from app.cli.run import workers_command
 from app.config.settings import Settings
 from app.config.sources import load_settings, notes
 from app.config.table import settings_rows, settings_table
@@ -81,9 +81,8 @@ def _findings() -> list[Check]:
 
 def _handlers() -> list[Check]:
     """What `jobhook work` would refuse at its start: found out by a process of its own, as handlers run there."""
-    command = [sys.executable, "-m", "workers", "--check"]
     try:
-        ended = subprocess.run(command, capture_output=True, timeout=IMPORT_SECONDS, check=False)  # noqa: S603 - our own
+        ended = subprocess.run(workers_command("--check"), capture_output=True, timeout=IMPORT_SECONDS, check=False)  # noqa: S603 - our own
     except subprocess.TimeoutExpired:
         return [_COMPLETE, WRONG_HANDLERS.found(finding=f"not imported within {IMPORT_SECONDS:g} s")]
     if ended.returncode == 0:

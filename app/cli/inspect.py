@@ -56,7 +56,11 @@ def events(
     """List events, the most recently active first."""
     if state and state not in STATES:
         raise typer.BadParameter(f"{state!r} is none of {', '.join(STATES)}", param_hint="--state")
-    found = list(islice(_select(_inbox(), state, type, _earliest(since), search), limit))
+    inbox = _inbox()
+    found = list(islice(_select(inbox, state, type, _earliest(since), search), limit))
+    if broken := len(inbox.broken()):
+        records = "1 record that" if broken == 1 else f"{broken} records that"
+        errors.print(f"Without {records} cannot be read. See: {program()} doctor", style="yellow")
     if as_json:
         print_json([_summary(record) for record in found])
         return
@@ -159,6 +163,9 @@ def _moments(record: Record, due: float | None) -> Iterator[tuple[float, list[st
     """What happened, in this order; each in lines."""
     origin = f"{len(record.body)} bytes from {record.meta.get('client')}"
     yield _moment(record.received, "received", f"{origin}, signed with the {record.meta.get('key')} key")
+    if admitted := record.meta.get("admitted"):
+        why = f"by {plain(admitted['by'])}, verified again; refused at {admitted['refused_at']} for its signature"
+        yield _moment(record.received, "admitted", why)
     yield _moment(record.received, "queued", "in the same step")
     for entry in record.attempts:
         yield _moment(entry["started"] / 1000, "handled", f"attempt {entry['attempt']}, by {entry['worker']}")

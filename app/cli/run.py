@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 from contextlib import suppress
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,6 +12,7 @@ import uvicorn
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
+import app
 from app.cli.notify import tell_ready
 from app.cli.sockets import sockets
 from app.config.sources import load_settings, notes, override
@@ -71,4 +73,9 @@ def work(
     if workers is not None:
         override("JOBHOOK_WORKERS", str(workers))
     load_settings()  # before RQ is imported: what it cannot use it says with a traceback
-    os.execv(sys.executable, [sys.executable, "-m", "workers"])  # noqa: S606 - our own module
+    os.execv(sys.executable, workers_command())  # noqa: S606 - our own module
+
+
+def workers_command(*options: str) -> list[str]:
+    """What starts our workers, by their path: the current folder may have a `workers` of its own."""
+    return [sys.executable, "-P", str(Path(app.__file__).parents[1] / "workers" / "__main__.py"), *options]

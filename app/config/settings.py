@@ -120,6 +120,16 @@ class Settings(BaseSettings):
     retention: Duration = Field(
         7 * 86400.0, ge=60, le=LONGEST_SECONDS, description="How long a finished event's record is kept."
     )
+    rejected_bytes: Size = Field(
+        32 * 1024**2,
+        ge=0,
+        le=1024**3,
+        description="What deliveries with a bad signature may take in Redis, all together, for `jobhook rejected`: the "
+        "oldest go first. `0` keeps none.",
+    )
+    rejected_for: Duration = Field(
+        72 * 3600.0, ge=60, le=LONGEST_SECONDS, description="How long each of them is kept at most."
+    )
     max_attempts: int = Field(12, ge=1, le=1000, description="Attempts of a handler before it gives an event up.")
     retry_for: Duration = Field(
         28 * 3600.0,
@@ -130,6 +140,10 @@ class Settings(BaseSettings):
     )
     handler_timeout: Duration = Field(30.0, ge=1, le=86400, description="How long an event's handlers may run.")
     workers: int = Field(2, ge=1, le=256, description="Worker processes.")
+    worker_max_events: int = Field(0, ge=0, description="Events after which a worker is replaced; 0: never.")
+    worker_max_memory: Size = Field(
+        0, ge=0, description="Resident memory above which a worker is replaced after its event; 0: never."
+    )
     handlers: Annotated[tuple[str, ...], BeforeValidator(split)] = Field(
         ("workers.handlers",),
         min_length=1,

@@ -7,15 +7,16 @@ has an asyncio caller of its own in `app/receiver/intake.py`.
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any, cast
 
 import orjson
 from redis import Redis
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from app.config.settings import Settings
 from app.delivery.identity import ID_LENGTH
-from app.errors import EventNotFound
+from app.errors import DamagedRecord, EventNotFound
 from app.inbox import jobs, scripts
 from app.inbox.record import STATES, Assignment, Delivery, Ended, Record, State, Stats, Sweep
 from app.inbox.scripts import Script
@@ -93,6 +94,10 @@ class Inbox:
         return jobs.job(self.settings.handler_timeout)
 
     @property
+    def _lease(self) -> float:
+        return self.settings.handler_timeout + LEASE_MARGIN_SECONDS
+
+    @property
     def _retention(self) -> int:
         return int(self.settings.retention)
 
@@ -101,9 +106,8 @@ class Inbox:
 
         `want` is "next", the id of one event, or "" to take nothing.
         """
-        lease = self.settings.handler_timeout + LEASE_MARGIN_SECONDS
-        leased_until = time.monotonic() + lease  # counted from before it was asked for
-        given = {"worker": worker, "lease": int(lease * 1000), "retention": self._retention, "want": want}
+        leased_until = time.monotonic() + self._lease  # counted from before it was asked for
+        given = {"worker": worker, "lease": int(self._lease * 1000), "retention": self._retention, "want": want}
         if ended:
             given["ended"] = _ended(ended)
         code, taken = self._run(scripts.WORK, orjson.dumps(given))
@@ -114,7 +118,15 @@ class Inbox:
             return Assignment(recorded, None)
         id, flat = taken
         fields = dict(zip(flat[::2], flat[1::2], strict=True))
-        return Assignment(recorded, Record.from_hash(id.decode(), fields, leased_until))
+        try:
+            return Assignment(recorded, Record.from_hash(id.decode(), fields, leased_until))
+        except DamagedRecord as damaged:
+            self._run(scripts.SET_ASIDE, id)
+            return Assignment(recorded, None, damaged=damaged)
+
+    def wait(self, seconds: int) -> None:
+        """Waits until there may be an event to take, at most so long. Of all who wait, one is woken per event."""
+        self.redis.blpop([f"{PREFIX}wake"], seconds)
 
     def record_step(self, id: str, token: int, step: str, result: bytes) -> bool:
         """Records a finished step; False if the attempt is no longer the current one.
@@ -151,9 +163,13 @@ class Inbox:
         found = self._run(
             scripts.SWEEP,
             *(self._job, SWEEP_INTERVAL_MS, SWEEP_PATIENCE_MS, SWEEP_MOST),
-            *(self.settings.max_attempts, self._retention),
+            *(self.settings.max_attempts, self._retention, int(self._lease * 1000)),
         )
-        return Sweep(*found) if found else None
+        if not found:
+            return None
+        due, expired, lost, trimmed, mended, broken, misfits = found
+        set_aside, renamed = (tuple(name.decode() for name in names) for names in (broken, misfits))
+        return Sweep(due, expired, lost, trimmed, mended, set_aside, renamed)
 
     def release(self, worker: str, reason: str, *, counts: bool = True) -> list[str]:
         """Ends the attempts of a worker known to be dead. Returns the ids of their events.
@@ -185,8 +201,12 @@ class Inbox:
 
         Raises:
             EventNotFound: there is none.
+            DamagedRecord: it cannot be read.
         """
-        raw = cast(dict[bytes, bytes], self.redis.hgetall(f"{PREFIX}event:{id}"))
+        try:
+            raw = cast(dict[bytes, bytes], self.redis.hgetall(f"{PREFIX}event:{id}"))
+        except ResponseError:
+            raise DamagedRecord(f"The record of event {id} cannot be read: its key is not a hash.") from None
         if not raw:
             raise EventNotFound(f"There is no record of event {id}: never received, or past its retention.")
         return Record.from_hash(id, raw)
@@ -201,7 +221,7 @@ class Inbox:
             return prefix
         matches: set[str] = {
             id.decode()
-            for state in STATES
+            for state in (*STATES, "broken")
             for id, _ in self.redis.zscan_iter(PREFIX + state, match=prefix + "*", count=1000)
         }
         if not matches:
@@ -211,14 +231,21 @@ class Inbox:
         return min(matches)
 
     def newest(self, states: Iterable[str] = STATES, page: int = 50) -> Iterator[Record]:
-        """Events from the most recently active back, lazily, read `page` at a time."""
+        """Events from the most recently active back, lazily, read `page` at a time.
+
+        What cannot be read is left out: the sweep sets it aside, and `broken` has it.
+        """
         for ids in self._pages(list(states), page):
             with self.redis.pipeline(transaction=False) as pipeline:
                 for id in ids:
                     pipeline.hgetall(f"{PREFIX}event:{id.decode()}")
-                records = pipeline.execute()
-            found = [Record.from_hash(id.decode(), raw) for id, raw in zip(ids, records, strict=True) if raw]
-            yield from sorted(found, key=lambda record: record.received, reverse=True)
+                records = pipeline.execute(raise_on_error=False)
+            yield from sorted(_readable(ids, records), key=lambda record: record.received, reverse=True)
+
+    def broken(self) -> list[str]:
+        """The ids of events that were set aside, because their record is gone or cannot be read; newest first."""
+        ids = cast(list[bytes], self.redis.zrange(f"{PREFIX}broken", 0, -1, desc=True))
+        return [id.decode() for id in ids]
 
     def _pages(self, states: list[str], page: int) -> Iterator[list[bytes]]:
         start = 0
@@ -253,3 +280,12 @@ class Inbox:
             supervisors={name.decode("utf-8", "replace"): max(0.0, now - beat / 1000) for name, beat in beats},
             suspended=bool(suspended),
         )
+
+
+def _readable(ids: Iterable[bytes], records: Iterable[Any]) -> Iterator[Record]:
+    for id, raw in zip(ids, records, strict=True):
+        if isinstance(raw, RedisError) and not isinstance(raw, ResponseError):
+            raise raw
+        if raw and isinstance(raw, dict):
+            with suppress(DamagedRecord):
+                yield Record.from_hash(id.decode(), raw)

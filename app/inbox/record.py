@@ -11,6 +11,7 @@ import orjson
 from app.delivery.envelope import subject
 from app.delivery.identity import Identity
 from app.delivery.payload import data_of, parse
+from app.errors import DamagedRecord
 
 OPEN_STATES = ("queued", "running", "retrying")
 STATES = (*OPEN_STATES, "done", "dead")
@@ -101,15 +102,31 @@ class Record:
 
     @classmethod
     def from_hash(cls, id: str, raw: dict[bytes, bytes], leased_until: float = math.inf) -> "Record":
-        """A record from what HGETALL returns."""
+        """A record from what HGETALL returns.
+
+        Raises:
+            DamagedRecord: it cannot be read.
+        """
+        try:
+            record = cls._read(id, raw, leased_until)
+        except (KeyError, ValueError, TypeError) as error:  # whose message may quote what is stored
+            cause = f"no field {error}" if isinstance(error, KeyError) else "a field has a wrong value"
+            raise DamagedRecord(f"The record of event {id} cannot be read: {cause}.") from None
+        return record
+
+    @classmethod
+    def _read(cls, id: str, raw: dict[bytes, bytes], leased_until: float) -> "Record":
         fields = {name.decode(): value for name, value in raw.items()}
         tokens = sorted(int(name[8:]) for name in fields if name.startswith("attempt:"))
+        state, meta = fields["state"].decode(), orjson.loads(fields["meta"])
+        if state not in STATES or not isinstance(meta, dict) or "type" not in meta:
+            raise ValueError
         return cls(
             id=id,
-            state=cast(State, fields["state"].decode()),
+            state=cast(State, state),
             received=int(fields["received"]) / 1000,
             body=fields["body"],
-            meta=orjson.loads(fields["meta"]),
+            meta=meta,
             token=int(fields.get("token", 0)),
             attempt=int(fields.get("attempt", 0)),
             since=int(fields["since"]) / 1000 if "since" in fields else None,
@@ -225,6 +242,8 @@ class Assignment:
     """Whether the ended attempt was still the current one; None if there was none to end."""
     taken: Record | None
     suspended: bool = False
+    damaged: DamagedRecord | None = None
+    """Why the event that was next could not be read. It was set aside."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,6 +254,12 @@ class Sweep:
     expired: int
     lost: int
     trimmed: int
+    mended: int = 0
+    """Unfinished events that were in no index or in a wrong one."""
+    broken: tuple[str, ...] = ()
+    """The ids of events that were set aside, because their record is gone or cannot be read."""
+    misfits: tuple[str, ...] = ()
+    """Keys of the inbox that were of a wrong type. They were renamed, and what they held is put together again."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,6 +42,8 @@ WORKERS_SEEN_WITHIN_SECONDS = 10.0
 """Supervisors sweep and beat every second; this leaves room for a restart."""
 MOST_SILENT_SHOWN = 10
 CLOCK_TOLERANCE_SECONDS = 5.0
+BROKEN_SHOWN = 3
+"""Ids of events that are named."""
 FULL_FROM = 0.9
 """The share of maxmemory from which new deliveries are in danger of being refused."""
 
@@ -186,11 +188,13 @@ def _checks(settings: Settings, redis: "Redis", try_one: Try) -> Iterator[Check]
     yield _memory(seen.server)
     yield _clock(seen.ahead)
     try:
-        stats = Inbox(redis, settings).stats()
+        inbox = Inbox(redis, settings)
+        stats, broken = inbox.stats(), inbox.broken()
     except ResponseError as error:  # it keeps no delivery from being recorded
         yield explain(problems.UNSEEN, error)
     else:
         yield from _workers(stats)
+        yield from _broken(broken)
 
 
 def _version(server: Server) -> Check:
@@ -267,3 +271,9 @@ def _workers(stats: Stats) -> Iterator[Check]:
 def _logs() -> Iterator[Check]:
     if lines := streams.untold():
         yield problems.UNWRITTEN_LOGS.found(lines=lines)
+
+
+def _broken(ids: list[str]) -> Iterator[Check]:
+    if ids:
+        shown = ", ".join(ids[:BROKEN_SHOWN]) + (", …" if len(ids) > BROKEN_SHOWN else "")
+        yield problems.BROKEN_RECORDS.found(number=len(ids), ids=shown)

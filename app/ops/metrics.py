@@ -63,10 +63,17 @@ def shared(processes: int) -> Iterator[None]:
 class Metrics:
     """The counters of this process, and a scrape of them together with what Redis knows.
 
-    `reasons` are those for which a request may be refused.
+    `reasons` are those for which a request may be refused, `causes` those for which a signature may not verify, and
+    `not_kept` those for which a rejected delivery may not be kept.
     """
 
-    def __init__(self, stats: Callable[[], Stats], reasons: Iterable[str]) -> None:
+    def __init__(
+        self,
+        stats: Callable[[], Stats],
+        reasons: Iterable[str],
+        causes: Iterable[str] = (),
+        not_kept: Iterable[str] = (),
+    ) -> None:
         self._folder = _use_shared_folder()
         self._registry = CollectorRegistry()
         self._latency = Histogram(
@@ -77,6 +84,17 @@ class Metrics:
         )
         refused = Counter("jobhook_refused", "Requests refused, by reason.", ["reason"], registry=self._registry)
         self._refused = {reason: refused.labels(reason) for reason in reasons}
+        unauthentic = Counter(
+            "jobhook_unauthentic", "Signatures that did not verify, by cause.", ["cause"], registry=self._registry
+        )
+        self._unauthentic = {cause: unauthentic.labels(cause) for cause in causes}
+        lost = Counter(
+            "jobhook_rejected_not_kept",
+            "Deliveries with a bad signature that were not kept, by reason.",
+            ["reason"],
+            registry=self._registry,
+        )
+        self._not_kept = {reason: lost.labels(reason) for reason in not_kept}
         dropped = Counter("jobhook_log_lines_dropped", "Log lines that could not be written.", registry=self._registry)
         streams.count_dropped_by(dropped.inc)
         self._inbox = _InboxCollector(stats)
@@ -85,6 +103,14 @@ class Metrics:
     def refused(self, reason: str) -> None:
         """Counts a refusal by its reason."""
         self._refused[reason].inc()
+
+    def unauthentic(self, cause: str) -> None:
+        """Counts a signature that did not verify, by its cause."""
+        self._unauthentic[cause].inc()
+
+    def not_kept(self, reason: str) -> None:
+        """Counts a rejected delivery that is not kept, by the reason."""
+        self._not_kept[reason].inc()
 
     def scrape(self) -> bytes:
         """The metrics in Prometheus' text format."""

@@ -124,6 +124,12 @@ NO_HANDLERS = Problem(
     "there are none: events are recorded, and count as done",
     "put a module into workers/handlers/, or name yours in JOBHOOK_HANDLERS",
 )
+BROKEN_RECORDS = Problem(
+    "records",
+    "warn",
+    "{number} set aside, because they are gone or cannot be read: {ids}",
+    "look at `HGETALL jobhook:event:ID` in redis-cli; have the events delivered again to record them anew",
+)
 SILENT = Problem(
     "supervisors",
     "warn",

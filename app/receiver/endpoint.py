@@ -5,7 +5,9 @@ models) would cost more than all of this together, and none of it applies: the b
 nothing in it is ever refused.
 """
 
+from collections.abc import Callable
 from time import perf_counter
+from typing import Any
 
 import orjson
 import structlog
@@ -23,6 +25,7 @@ from app.receiver.body import BodyReader, Disconnected
 from app.receiver.guards import Client, Gate, refuse_encoded
 from app.receiver.intake import Intake, Receipt
 from app.receiver.refusals import MethodNotAllowed, NotFound, Refusal, Unauthentic, Unavailable
+from app.receiver.rejections import Rejections
 
 PATH = "/webhooks/jobsiteon"
 PATHS = frozenset({PATH, PATH + "/"})
@@ -61,8 +64,9 @@ class RequestHeaders:
 class Receiver:
     """Answers webhook deliveries."""
 
-    def __init__(self, settings: Settings, intake: Intake, metrics: Metrics) -> None:
+    def __init__(self, settings: Settings, intake: Intake, metrics: Metrics, rejections: Rejections) -> None:
         self._intake = intake
+        self._rejections = rejections
         self._metrics = metrics
         self._log = log.bind()  # assembled now, not at each line
         self._gate = Gate(settings)
@@ -141,11 +145,11 @@ class Receiver:
         try:
             signer = self._verifier.verify(headers.all, body, scope["method"], scope["raw_path"], scope["query_string"])
         except BadSignature as bad:
+            self._metrics.unauthentic(bad.fault)
+            self._rejections.note(scope, body, client.address, bad.fault)
             raise Unauthentic(bad.fault) from None
-        payload = read_payload(body)
-        envelope = self._reader.read(payload.value)
-        identity = identify(body, payload, envelope, self._reader.former_event_id(payload.value, envelope))
-        receipt = await self._intake.accept(Delivery(identity, _meta(envelope, headers, client, signer), body))
+        envelope, delivery = read_delivery(self._reader, headers.joined, body, client.address, signer)
+        receipt = await self._intake.accept(delivery)
         return receipt, envelope, client, len(body)
 
     async def _refuse(self, scope: Scope, send: Send, refusal: Refusal) -> None:
@@ -153,21 +157,39 @@ class Receiver:
         self._metrics.refused(refusal.slug)
 
 
-def _meta(envelope: Envelope, headers: RequestHeaders, client: Client, signer: int) -> bytes:
-    meta = {
+def read_delivery(
+    reader: Reader,
+    joined: Callable[[bytes], bytes],
+    body: bytes,
+    client: str,
+    signer: int,
+    more: dict[str, Any] | None = None,
+) -> tuple[Envelope, Delivery]:
+    """What is to be recorded of a request whose signature has verified.
+
+    `joined` gives the values of a header as one, `signer` is the index of the key, `more` goes into the event's meta.
+    """
+    payload = read_payload(body)
+    envelope = reader.read(payload.value)
+    identity = identify(body, payload, envelope, reader.former_event_id(payload.value, envelope))
+    meta = _meta(envelope, joined, client, signer)
+    return envelope, Delivery(identity, orjson.dumps(meta | more if more else meta), body)
+
+
+def _meta(envelope: Envelope, joined: Callable[[bytes], bytes], client: str, signer: int) -> dict[str, Any]:
+    return {
         "type": envelope.type,
         "event_id": _shown(envelope.event_id),
         "resource": envelope.resource,
         "occurred_at": envelope.occurred_at,
-        "client": client.address,
+        "client": client,
         "key": "previous" if signer else "current",
         "headers": {
             kept: value.decode("latin-1")[:_KEPT_LENGTH]
             for name, kept in _KEPT_HEADERS.items()
-            if (value := headers.joined(name))
+            if (value := joined(name))
         },
     }
-    return orjson.dumps(meta)
 
 
 def _shown(event_id: str | None) -> str | None:

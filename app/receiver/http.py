@@ -19,12 +19,19 @@ MAX_HEAD_BYTES = 64 * 1024
 MAX_PIPELINED = 16
 """Requests of a connection that wait for the answer to an earlier one. uvicorn would read on at each answer, and so
 keep any number: a stranger's 12 MB of them took 600. Load balancers send none."""
-LAST_REQUEST_SECONDS = 0.5
-"""When the receiver is told to stop, an idle connection stays open for so long: a request may be on its way on it."""
+FIRST_REQUEST_SECONDS = 2.0
+"""When the receiver is told to stop, a connection that has just been accepted has so long for its request: the
+client is about to send one, and will not send it again."""
+NEXT_REQUEST_SECONDS = 0.5
+"""The same for a connection that was used before. Load balancers keep many of them, and the stop waits for all."""
 LINGER_SECONDS = 1.0
 """After an answer that ends the connection, a client may go on sending for so long."""
 MAX_DROPPED_BYTES = 4 * 1024**2
 """What it may send meanwhile."""
+
+
+_ONE_TURN_SECONDS = 0.01
+"""In which the event loop looks at its sockets at least once."""
 
 
 class TooManyPipelined(Exception):
@@ -81,7 +88,9 @@ class BoundedHeads(AnyForm):
         """Called when the receiver stops: the connection ends with the request that it brings, or may be bringing."""
         self._stopping = True
         if self._is_idle():
-            self.loop.call_later(LAST_REQUEST_SECONDS, self._close_if_idle)
+            patience = NEXT_REQUEST_SECONDS if self.cycle else FIRST_REQUEST_SECONDS
+            # Twice: if this process was stalled, what has come meanwhile is read between the one and the other.
+            self.loop.call_later(patience, self.loop.call_later, _ONE_TURN_SECONDS, self._close_if_idle)
         else:
             super().shutdown()
 
@@ -103,7 +112,7 @@ class BoundedHeads(AnyForm):
         return self.cycle is None or self.cycle.response_complete
 
     def _close_if_idle(self) -> None:
-        if self._is_idle() and self._timer is None:  # else there is part of a head, and that has its own time limit
+        if self._is_idle():
             self.transport.close()
 
     def _waits_for_head(self) -> bool:

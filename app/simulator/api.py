@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import math
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from threading import Lock
 from time import monotonic
@@ -31,7 +31,20 @@ LIMIT, WINDOW_SECONDS = 100, 60.0
 PAGE_SIZE = 2
 
 Permission = Literal["none", "read", "write"]
-Paging = Literal["cursor", "link", "number", "has_more", "url", "bare", "stuck"]
+Paging = Literal[
+    "cursor",
+    "link",
+    "number",
+    "has_more",
+    "url",
+    "nested",
+    "counted",
+    "offset",
+    "next_number",
+    "next_link",
+    "bare",
+    "stuck",
+]
 
 
 @dataclass
@@ -57,6 +70,8 @@ class Seen:
     key: str | None
     idempotency_key: str | None
     body: bytes
+    cookie: str | None = None
+    accept_encoding: str | None = None
     status: int = 0
 
 
@@ -84,6 +99,8 @@ class Api:
         self.paging: Paging = "cursor"
         self.cache_control: str | None = None
         self.next_answers: deque[CannedAnswer] = deque()
+        self.before_answer: Callable[[], object] | None = None
+        """Called when an answer is due: what happens while the request is under way."""
         self.seen: list[Seen] = []
         self._counted: dict[str, deque[float]] = {}
         self._lock = Lock()
@@ -115,6 +132,8 @@ class Api:
             key=key if scheme == "Bearer" else None,
             idempotency_key=request.headers.get("idempotency-key"),
             body=await request.body(),
+            cookie=request.headers.get("cookie"),
+            accept_encoding=request.headers.get("accept-encoding"),
         )
         with self._lock:
             self.seen.append(seen)
@@ -122,6 +141,8 @@ class Api:
                 self.next_answers.popleft() if self.next_answers else self._serve(request, seen)
             )
             seen.status = answer.status
+        if self.before_answer:
+            self.before_answer()
         await self._send(answer, send)
 
     def _refuse(self, seen: Seen) -> CannedAnswer | None:
@@ -175,10 +196,12 @@ class Api:
         ids = [each["id"] for each in objects]
         if self.paging == "bare":
             return _json(200, objects)
-        if self.paging == "number":
-            page = int(query.get("page", 1))
-            items, total = objects[(page - 1) * PAGE_SIZE : page * PAGE_SIZE], math.ceil(len(objects) / PAGE_SIZE)
-            return _json(200, {"items": items, "meta": {"page": page, "total_pages": total}})
+        if self.paging in _NUMBERED:
+            return _json(200, _numbered(self.paging, int(query.get("page", 1)), objects))
+        if self.paging == "offset":
+            offset, count = int(query.get("offset", 0)), len(objects)
+            items = objects[offset : offset + PAGE_SIZE]
+            return _json(200, {"results": items, "limit": PAGE_SIZE, "offset": offset, "total_count": count})
         after = query.get("starting_after" if self.paging == "has_more" else "cursor")
         begin = ids.index(after) + 1 if after and self.paging != "stuck" else 0
         items, more = objects[begin : begin + PAGE_SIZE], begin + PAGE_SIZE < len(objects)
@@ -191,6 +214,8 @@ class Api:
                 return _json(
                     200, {"results": items, "links": {"next": url and str(request.url.replace(query=f"cursor={last}"))}}
                 )
+            case "next_link":
+                return _json(200, {"value": [], "items": items} | ({"nextLink": url} if url else {}))
             case "has_more":
                 return _json(200, {"data": items, "has_more": more})
             case _:
@@ -209,6 +234,23 @@ class Api:
         rest = b"" if answer.drip else answer.body
         await send({"type": "http.response.body", "body": rest, "more_body": bool(answer.cut)})
         # If something was announced that does not come, the server closes the connection now.
+
+
+_NUMBERED = ("number", "nested", "counted", "next_number")
+
+
+def _numbered(paging: Paging, page: int, objects: list[dict[str, Any]]) -> dict[str, Any]:
+    """A page that is asked for by its number."""
+    items, pages = objects[(page - 1) * PAGE_SIZE : page * PAGE_SIZE], math.ceil(len(objects) / PAGE_SIZE)
+    match paging:
+        case "nested":
+            return {"data": items, "meta": {"pagination": {"current_page": page, "total_pages": pages}}}
+        case "counted":
+            return {"data": items, "page": page, "per_page": PAGE_SIZE, "total": len(objects)}
+        case "next_number":
+            return {"data": items, "next": page + 1 if page < pages else None}
+        case _:
+            return {"items": items, "meta": {"page": page, "total_pages": pages}}
 
 
 def _json(status: int, value: Any, headers: dict[str, str] | None = None) -> CannedAnswer:

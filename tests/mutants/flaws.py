@@ -12,6 +12,7 @@ DIAGNOSE = "app/delivery/diagnosis/diagnose.py"
 LINES = "app/store/lines.py"
 FORMS, HTTP = "app/receiver/forms.py", "app/receiver/http.py"
 PROGRESS, SIGNATURES = "workers/progress.py", "workers/signature.py"
+SUPERVISOR = "workers/supervisor.py"
 
 
 @dataclass(frozen=True)
@@ -74,20 +75,115 @@ FLAWS = (
         "inbox",
         "model",
     ),
-    flaw("P2", "the sweep forgets retries", SWEEP, "local due = until_('retrying', NOW)", "local due = {}", "inbox"),
+    flaw("P2", "the sweep forgets retries", SWEEP, "local due = due_by('retrying', NOW)", "local due = {}", "inbox"),
     flaw(
-        "P2", "the sweep forgets lost jobs", SWEEP, "local lost = until_('queued', horizon)", "local lost = {}", "inbox"
+        "P2", "the sweep forgets lost jobs", SWEEP, "local lost = due_by('queued', horizon)", "local lost = {}", "inbox"
     ),
     flaw(
-        "P2", "the sweep forgets leases", SWEEP, "local expired = until_('running', NOW)", "local expired = {}", "inbox"
+        "P2", "the sweep forgets leases", SWEEP, "local expired = due_by('running', NOW)", "local expired = {}", "inbox"
     ),
     flaw(
         "P2",
         "a dead worker's event waits for its lease",
-        "workers/supervisor.py",
-        "            self._inbox.release(name, reason)\n",
+        SUPERVISOR,
+        "            self._inbox.release(name, reason, counts=counts)\n",
         "",
         "end_to_end",
+    ),
+    flaw(
+        "P2",
+        "a supervisor is done for when something goes wrong",
+        SUPERVISOR,
+        "except Exception as error:  # noqa: BLE001 - the supervisor",
+        "except ZeroDivisionError as error:  # noqa: BLE001 - the supervisor",
+        "supervisor",
+    ),
+    flaw(
+        "P9",
+        "a supervisor that cannot go on leaves its workers behind",
+        SUPERVISOR,
+        "            for child in self._children:\n                child.kill()\n            self._end_pulse()",
+        "            self._end_pulse()",
+        "supervisor",
+    ),
+    flaw(
+        "P9",
+        "a pulse without a heart",
+        SUPERVISOR,
+        "        if self._pulse:\n            self._pulse.beat()\n",
+        "",
+        "supervisor",
+    ),
+    Flaw(
+        "handlers are imported before the fork",
+        "P5",
+        (
+            Edit(SUPERVISOR, "            self._check_handlers()\n", "            load(self._settings)\n"),
+            Edit(SUPERVISOR, "Processor(inbox, load(settings))", "Processor(inbox, registry)"),
+            Edit(
+                SUPERVISOR,
+                "from workers.processor import Processor\n",
+                "from workers.processor import Processor\nfrom workers.registry import registry\n",
+            ),
+        ),
+        ("imports",),
+    ),
+    flaw(
+        "P2",
+        "what a killed worker has started lives on",
+        "workers/child.py",
+        "            os.killpg(self.pid, signal.SIGKILL)",
+        "            os.kill(self.pid, signal.SIGKILL)",
+        "supervisor",
+    ),
+    flaw(
+        "P2",
+        "a script writes before it looks",
+        WORK,
+        "if refused then return refused end\n",
+        "",
+        "healing",
+    ),
+    flaw(
+        "P2",
+        "an event in no index is not looked for",
+        SWEEP,
+        "for i = 1, #slice[2], 2 do mend(slice[2][i]) end",
+        "",
+        "healing",
+    ),
+    flaw(
+        "P2",
+        "the sweep makes a record of what was deleted",
+        SWEEP,
+        "if fields(id, 'state')[1] == index then",
+        "if true then",
+        "healing",
+    ),
+    flaw(
+        "P2",
+        "a lost token wakes nobody",
+        SWEEP,
+        "if redis.call('LLEN', LIST) > 0 then wake() end",
+        "",
+        "presence",
+        "healing",
+    ),
+    flaw(
+        "P2",
+        "one worker is woken for all events",
+        WORK,
+        "      if redis.call('LLEN', LIST) > 0 then wake() end\n",
+        "",
+        "presence",
+    ),
+    flaw(
+        "P2",
+        "a time-out strikes after the end",
+        "workers/timelimit.py",
+        "if self._armed and not over:",
+        "if True:",
+        "timelimit",
     ),
     flaw("P2", "a revived event expires at work", COMMON, "  redis.call('PERSIST', key)\n", "", "inbox", "model"),
     flaw(
@@ -337,7 +433,7 @@ FLAWS = (
         (
             Edit(
                 ACCEPT,
-                "redis.call('SET', P .. 'said:' .. id, digest, 'NX', 'GET', 'EX', window)",
+                "write('SET', P .. 'said:' .. id, digest, 'NX', 'GET', 'EX', window)",
                 "redis.call('GET', P .. 'said:' .. id)",
             ),
             Edit(ACCEPT, "if not seen and not record[2] then", "if true then"),
@@ -439,7 +535,7 @@ FLAWS = (
         "P4",
         "an event without an id of a release before is forgotten",
         ACCEPT,
-        "  return seen == bytes or redis.call('HGET', event_key(id), 'body') == body\n",
+        "  return seen == bytes or fields(id, 'body')[1] == body\n",
         "  return false\n",
         "same",
     ),
@@ -447,7 +543,7 @@ FLAWS = (
         "P4",
         "a receiver of a release before makes a second event",
         ACCEPT,
-        "redis.call('SET', P .. 'seen:' .. id, bytes, 'NX', 'GET', 'EX', retention)",
+        "write('SET', P .. 'seen:' .. id, bytes, 'NX', 'GET', 'EX', retention)",
         "redis.call('GET', P .. 'seen:' .. id)",
         "same",
         "upgrade",

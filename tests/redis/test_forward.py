@@ -385,6 +385,10 @@ def test_an_answer_that_is_not_http_is_an_error_that_does_not_quote_it(answer: b
         "febf::1",
         "fd00:ec2::254",
         "fd20:ce::254",
+        "fd00:c1::a9fe:a9fe",
+        "fd00:42::42",
+        "fd00:a9fe:a9fe::1",
+        "fd00:100::100:200",
         "100.100.100.200",
         "168.63.129.16",
         "192.0.0.192",
@@ -401,7 +405,14 @@ def test_an_answer_that_is_not_http_is_an_error_that_does_not_quote_it(answer: b
         "::169.254.169.254",
         "64:ff9b::169.254.169.254",
         "64:ff9b:1::100.100.100.200",
+        "64:ff9b:1:a9fe:a9:fe00::",  # RFC 6052 with a prefix of 48 bits
+        "64:ff9b:1:0:a9:fea9:fe00:0",  # of 64
         "2002:a9fe:a9fe::1",
+        "::ffff:0:169.254.169.254",  # SIIT
+        "2001:db8::5efe:169.254.169.254",  # ISATAP
+        "fe00::200:5efe:a9fe:a9fe",
+        "2001:0:a9fe:a9fe::f5ff:fffa",  # Teredo, its server
+        "2001:0:a00:5::5601:5601",  # and its client
     ],
 )
 def test_a_name_that_leads_to_a_forbidden_address_leads_nowhere(
@@ -429,6 +440,7 @@ def test_an_address_in_disguise_is_recognised(send: Send, host: str) -> None:
     [
         *("127.0.0.1", "::1", "10.0.0.5", "172.16.0.1", "192.168.1.1", "100.64.0.1", "fd00::1", "93.184.216.34"),
         *("2606:2800:220:1::1", "::ffff:10.0.0.5", "64:ff9b::10.0.0.5", "169.253.255.255", "no address"),
+        *("64:ff9b:1::10.0.0.5", "::ffff:0:10.0.0.5", "2001:db8::5efe:10.0.0.5", "2002:a00:5::1", "fd00:42::43"),
     ],
 )
 def test_internal_and_public_addresses_are_allowed(address: str) -> None:

@@ -1,15 +1,19 @@
 """The API client against real HTTP: what it sends, what it takes for an answer, what it raises."""
 
 import asyncio
+import gzip
 import logging
 import os
+import resource
+import signal
 import subprocess
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from functools import partial
+from time import monotonic
 from typing import Any
 
 import hypothesis
@@ -19,7 +23,7 @@ from pydantic import SecretStr, ValidationError
 from redis import Redis
 from structlog.testing import capture_logs
 
-from app.cli.embedded import free_port
+from app.cli.embedded import EmbeddedServer, free_port
 from app.config.settings import Settings
 from app.errors import ConfigError
 from app.simulator import CannedAnswer, Permissions, bytes_server, serve
@@ -41,6 +45,7 @@ from workers.jobsiteon import (
 )
 from workers.jobsiteon import errors as api_errors
 from workers.retry import Permanent, RetryAfter
+from workers.timelimit import HandlerTimeout, time_limit
 
 HTML = b"<!doctype html><title>Maintenance</title>"
 
@@ -297,6 +302,7 @@ class TestGarbage:
                 server.answer(raw)
                 try:
                     assert isinstance(client.get("/contacts/con_1001"), dict)
+                    assert isinstance(client.items("/contacts"), list)
                 except ApiError as error:
                     assert type(error).__module__ == api_errors.__name__  # noqa: PT017 - either is fine
 
@@ -309,7 +315,7 @@ def _answers() -> st.SearchStrategy[bytes]:
     text = st.binary(max_size=30)
     name = st.sampled_from(
         b"Content-Length Content-Type Content-Encoding Transfer-Encoding Retry-After Location Link Connection "
-        b"Cache-Control ETag Vary Age Date Expires Last-Modified".split()
+        b"Cache-Control ETag Vary Age Date Expires Last-Modified Set-Cookie".split()
     )
     value = text | st.sampled_from(
         [
@@ -323,7 +329,18 @@ def _answers() -> st.SearchStrategy[bytes]:
                 b"*",
                 b"Thu, 99 Foo 2026",
             ),
-            *(b"gzip", b"br", b"chunked", b"//", b"http://[", b"/v1/contacts", b"ftp://x", b'<x>;rel="next'),
+            *(
+                b"gzip",
+                b"gzip, gzip",
+                "é=é".encode(),
+                b"br",
+                b"chunked",
+                b"//",
+                b"http://[",
+                b"/v1/contacts",
+                b"ftp://x",
+                b'<x>;rel="next',
+            ),
         ]
     )
     status = st.sampled_from([b"200", b"204", b"301", b"302", b"304", b"429", b"500", b"99", b"1000", b"abc"]) | text
@@ -469,6 +486,147 @@ class TestRetries:
         assert sum(line["event"] == "api request" for line in lines) >= 2
 
 
+class TestCookies:
+    def test_none_is_sent_back(self, client: Client, jobsiteon: World) -> None:
+        """One answer must not change the requests of all handlers after it."""
+        cookies = ["a=1", "a=1; Path=/; Max-Age=99999", "name=é", *(f"n{number}={'x' * 200}" for number in range(40))]
+        for cookie in cookies:
+            jobsiteon.api.next_answers.append(CannedAnswer(body=b'{"id":"1"}', headers={"set-cookie": cookie}))
+            client.get("/contacts/con_1001")
+        client.get("/contacts/con_1001")
+        assert {seen.cookie for seen in jobsiteon.api.seen} == {None}
+
+
+class TestCodings:
+    @pytest.mark.parametrize("coding", ["gzip", "x-gzip", "GZIP", "identity, gzip"])
+    def test_gzip_is_read(self, client: Client, jobsiteon: World, coding: str) -> None:
+        body = gzip.compress(b'{"id":') + gzip.compress(b'"1"}')
+        jobsiteon.api.next_answers.append(CannedAnswer(body=body, headers={"content-encoding": coding}))
+        assert client.get("/contacts/con_1001") == {"id": "1"}
+
+    def test_gzip_is_all_that_is_asked_for(self, client: Client, jobsiteon: World) -> None:
+        client.get("/contacts/con_1001")
+        assert jobsiteon.api.seen[0].accept_encoding == "gzip"
+
+    @pytest.mark.parametrize("coding", ["gzip, gzip", "gzip,gzip,gzip", "br", "deflate", "compress", "gzip, br"])
+    def test_others_and_several_are_not_decoded(self, client: Client, jobsiteon: World, coding: str) -> None:
+        body = gzip.compress(gzip.compress(b'{"id":"1"}'))
+        jobsiteon.api.next_answers.append(CannedAnswer(body=body, headers={"content-encoding": coding}))
+        with pytest.raises(BadResponse, match="coding"):
+            client.get("/contacts/con_1001")
+
+    @pytest.mark.parametrize(
+        "body",
+        [gzip.compress(b'{"id":"1"}')[:-9], b"{}", gzip.compress(b"{}") + b"{}"],
+        ids=["cut", "none", "followed"],
+    )
+    def test_what_is_not_whole_gzip(self, client: Client, jobsiteon: World, body: bytes) -> None:
+        jobsiteon.api.next_answers.append(CannedAnswer(body=body, headers={"content-encoding": "gzip"}))
+        with pytest.raises(BadResponse):
+            client.get("/contacts/con_1001")
+
+    def test_the_limit_of_size_holds_for_what_is_decoded(self, jobsiteon: World, kind: Kind) -> None:
+        """64 KiB on the wire are 64 MiB of blanks, of which no more than the limit is ever decoded."""
+        body = gzip.compress(b" " * 64 * 1024**2)
+        jobsiteon.api.next_answers.append(CannedAnswer(body=body, headers={"content-encoding": "gzip"}))
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        with pytest.raises(BadResponse, match="too large"):
+            jobsiteon.client(kind).get("/contacts/con_1001")
+        assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 60 * 1024
+
+    @pytest.mark.parametrize("status", [404, 503])
+    def test_an_error_counts_by_its_status_whatever_its_coding(
+        self, jobsiteon: World, client: Client, status: int
+    ) -> None:
+        jobsiteon.api.next_answers += [CannedAnswer(status, b"x", {"content-encoding": "br"})] * 4
+        with pytest.raises(NotFound if status == 404 else ServerError):
+            client.get("/contacts/con_1001")
+
+
+class TestOddValues:
+    """Nothing but an ApiError leaves the client, whatever is sent or received."""
+
+    def test_what_cannot_be_sent(self, client: Client, jobsiteon: World) -> None:
+        calls: list[Callable[[], object]] = [
+            lambda: client.create("/jobs", {}, idempotency_key="é"),
+            lambda: client.create("/jobs", {}, idempotency_key="\ud800"),
+            lambda: client.create("/jobs", {"x": "\ud800"}),
+            lambda: client.create("/jobs", {"x": object()}),
+            lambda: client.create("/jobs", {"x": 2**80, "y": float("nan")}),
+            lambda: client.get("/jobs/1", q="\ud800"),
+            lambda: client.get("/jobs/\ud800"),
+            lambda: client.items("/jobs", q="\ud800"),
+        ]
+        for call in calls:
+            with pytest.raises(Invalid):
+                call()
+        assert not jobsiteon.api.seen
+
+    def test_a_byte_order_mark_is_read_over(self, client: Client, jobsiteon: World) -> None:
+        jobsiteon.api.next_answers.append(CannedAnswer(body=b'\xef\xbb\xbf{"id":"1"}'))
+        assert client.get("/contacts/con_1001") == {"id": "1"}
+
+    def test_integers_of_any_size_stay_exact(self, client: Client, jobsiteon: World) -> None:
+        jobsiteon.api.next_answers.append(CannedAnswer(body=b'{"id":36893488147419103233}'))
+        assert client.get("/contacts/con_1001") == {"id": 2**65 + 1}
+        jobsiteon.api.next_answers.append(CannedAnswer(body=b"{}"))
+        client.update("/contacts/con_1001", {"id": 2**65 + 1})
+        assert jobsiteon.api.seen[-1].body == b'{"id":36893488147419103233}'
+
+    @pytest.mark.parametrize("body", [b'{"x":NaN}', b'{"x":' + b"9" * 5000 + b"}", b"[" * 100_000])
+    def test_json_that_is_none_or_too_much(self, client: Client, jobsiteon: World, body: bytes) -> None:
+        jobsiteon.api.next_answers.append(CannedAnswer(body=body))
+        with pytest.raises(BadResponse):
+            client.get("/contacts/con_1001")
+
+
+class TestHandlerTimeout:
+    def test_it_leaves_no_connection_in_use(self, jobsiteon: World) -> None:
+        """It may strike inside the pool: a connection that it has cut is neither kept for ever nor used again."""
+        client = Plain(jobsiteon.settings)
+        jobsiteon.api.next_answers.append(CannedAnswer(delay=1.0))
+        jobsiteon.api.before_answer = lambda: os.kill(os.getpid(), signal.SIGALRM)
+        with pytest.raises(HandlerTimeout), time_limit(30):
+            client.get("/contacts/con_1001")
+        jobsiteon.api.before_answer = None
+        assert "_http" not in vars(client)
+        assert client.get("/contacts/con_1001")["id"] == "con_1001"
+        client.close()
+
+
+class TestRedisAway:
+    def test_what_was_answered_is_given_though_redis_hangs(
+        self, own_server: EmbeddedServer, jobsiteon: World, kind: Kind
+    ) -> None:
+        """Redis stops while the request is under way: the answer is complete, and counts."""
+        client = jobsiteon.client(kind, redis_url=own_server.url, api_timeout=10.0)
+        jobsiteon.api.cache_control = "max-age=60"
+        jobsiteon.api.before_answer = lambda: os.kill(own_server.pid, signal.SIGSTOP)
+        try:
+            begun = monotonic()
+            assert client.create("/payments", {"amount": "1.00"})["amount"] == "1.00"
+            assert monotonic() - begun < 10
+        finally:
+            jobsiteon.api.before_answer = None
+            os.kill(own_server.pid, signal.SIGCONT)
+
+    def test_what_could_not_be_made_stale_is_before_the_next_reading(
+        self, own_server: EmbeddedServer, jobsiteon: World, kind: Kind
+    ) -> None:
+        client = jobsiteon.client(kind, redis_url=own_server.url)
+        jobsiteon.api.cache_control = "max-age=60"
+        client.get("/contacts/con_1001")
+        os.kill(own_server.pid, signal.SIGSTOP)
+        try:
+            with capture_logs() as lines:
+                client.invalidate("contact")
+        finally:
+            os.kill(own_server.pid, signal.SIGCONT)
+        assert [line["event"] for line in lines] == ["api cache not invalidated"]
+        client.get("/contacts/con_1001")
+        assert len(jobsiteon.api.seen) == 2
+
+
 class TestIdempotencyKeys:
     def run(self, client: Client, event: str) -> None:
         with steps.running(steps.Step(event, "handler x")):
@@ -499,6 +657,21 @@ class TestIdempotencyKeys:
         with pytest.raises(Invalid):
             client.create("/payments", {}, idempotency_key="two\r\nlines")
         assert not jobsiteon.api.seen
+
+    def test_a_run_that_skips_a_write_gives_its_key_to_no_other(self, client: Client, jobsiteon: World) -> None:
+        """P5: a server that honours keys would answer the second write with the first one's result."""
+        for writes in (["1.00", "2.00"], ["2.00"]):
+            with steps.running(steps.Step("event", "handler x")):
+                for amount in writes:
+                    client.create("/payments", {"amount": amount, "method": "check"})
+        first, second, again = [seen.idempotency_key for seen in jobsiteon.api.seen]
+        assert first != second == again
+
+    def test_the_order_of_fields_makes_no_other_key(self, client: Client, jobsiteon: World) -> None:
+        for data in ({"a": 1, "b": 2}, {"b": 2, "a": 1}):
+            with steps.running(steps.Step("event", "handler x")):
+                client.create("/payments", data)
+        assert len({seen.idempotency_key for seen in jobsiteon.api.seen}) == 1
 
 
 class TestSecrets:
@@ -555,7 +728,7 @@ class TestSecrets:
         jobsiteon.api.cache_control = "max-age=60"
         client.get("/contacts/con_1001")
         keys: Any = redis.keys("jobhook:api:*")
-        assert len(keys) >= 3
+        assert len(keys) >= 2
         assert not any(TOKEN.encode() in key or TOKEN.encode() in (redis.dump(key) or b"") for key in keys)
 
     def test_a_wrong_token_is_told_without_its_value(self, settings: Settings) -> None:

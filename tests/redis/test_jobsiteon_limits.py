@@ -1,5 +1,6 @@
 """The rate limit: counted in Redis, for all processes that use a key."""
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -14,12 +15,13 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 from redis import Redis
 
-from app.cli.embedded import EmbeddedServer
+from app.cli.embedded import EmbeddedServer, free_port
 from app.config.settings import Settings
 from app.simulator import CannedAnswer
 from tests.support.stack import KEY, ROOT
 from tests.support.world import KINDS, TOKEN, Kind, World, world
-from workers.jobsiteon import RateLimited
+from workers.jobsiteon import AsyncJobsiteOn, RateLimited, Unreachable
+from workers.jobsiteon.exchange import MOST_CONNECTIONS
 from workers.jobsiteon.limits import RateLimit, fingerprint
 
 LIMIT, WINDOW = 20, 1.0
@@ -191,5 +193,40 @@ def test_what_is_kept_expires(jobsiteon: World, redis: "Redis") -> None:
     with pytest.raises(RateLimited):
         client.get("/jobs/job_3001")
     keys = list(redis.scan_iter("jobhook:api:*"))
-    assert len(keys) >= 5
+    assert len(keys) >= 3
     assert all(0 < redis.ttl(key) <= 2 * 3600 for key in keys)
+
+
+def test_a_place_is_taken_by_what_has_a_connection(jobsiteon: World, redis: "Redis") -> None:
+    """More calls at once than there are connections: those that only wait for one take no place from others."""
+    settings = jobsiteon.settings.model_copy(update={"api_timeout": 2.0})
+
+    async def call_all() -> list[Any]:
+        async with AsyncJobsiteOn(settings) as client:
+            calls = [client.get(f"/contacts/con_{number}") for number in range(40)]
+            return await asyncio.gather(*calls, return_exceptions=True)
+
+    jobsiteon.api.limit = 1000
+    jobsiteon.api.next_answers += [CannedAnswer(body=b'{"id":"1"}', delay=3.0)] * 100
+    answers = asyncio.run(call_all())
+    assert {type(answer) for answer in answers} == {Unreachable}
+    (rate,) = redis.keys("jobhook:api:rate/*")
+    assert redis.llen(rate) <= 2 * MOST_CONNECTIONS  # at the deadline a connection is free for one more
+
+
+def test_no_place_is_taken_by_what_finds_no_connection(jobsiteon: World, kind: Kind, redis: "Redis") -> None:
+    client = jobsiteon.client(kind, api_url=f"http://127.0.0.1:{free_port()}/v1")
+    with pytest.raises(Unreachable):
+        client.get("/contacts/con_1001")
+    assert not redis.keys("jobhook:api:rate/*")
+
+
+def test_of_several_pauses_the_longest_holds(redis: "Redis", settings: Settings) -> None:
+    """Answers that were under way together may each ask for another wait."""
+    rate = RateLimit(settings, "key")
+    for seconds in (30.0, 5.0, 0.0):
+        rate.pause(seconds)
+    assert 25 < rate.wait() <= 30
+    rate.pause(50.0)
+    assert 45 < rate.wait() <= 50
+    rate.close()

@@ -107,10 +107,35 @@ def test_it_ends(redis: "Redis", jobsiteon: World, monkeypatch: pytest.MonkeyPat
         ({"next_page": 3}, {"page": 3}),
         ({"page": 1, "total_pages": 2}, {"page": 2}),
         ({"meta": {"current_page": 2, "last_page": 2}}, None),
-        ({"page": 1}, None),
-        ({"total": 100}, None),
-        ({"page": True, "total_pages": 9}, None),
+        ({"total": 2}, None),
         ({"has_more": True}, {"starting_after": "last"}),
+        ({"has_more": "true"}, {"starting_after": "last"}),
+        ({"hasNext": 0, "page": 1}, None),
+        ({"meta": {"pagination": {"current_page": 1, "total_pages": 3}}}, {"page": 2}),
+        ({"meta": {"pagination": {"current_page": 3, "total_pages": 3}}}, None),
+        ({"page": "1", "total_pages": "3"}, {"page": 2}),
+        ({"next": 2}, {"page": 2}),
+        ({"next": "2"}, {"page": 2}),
+        ({"next": 20, "offset": 10}, {"offset": 20}),
+        ({"nextPage": 2}, {"page": 2}),
+        ({"page": 1, "per_page": 2, "total": 3}, {"page": 2}),
+        ({"page": 2, "per_page": 2, "total": 4}, None),
+        ({"page": 1, "per_page": 2}, {"page": 2}),
+        ({"page": 1, "per_page": 3}, None),
+        ({"limit": 2, "offset": 0, "total_count": 3}, {"offset": 2}),
+        ({"limit": 2, "offset": 2, "total_count": 4}, None),
+        ({"skip": 0, "limit": 2}, {"skip": 2}),
+        ({"nextLink": "https://x.test/contacts?page=2"}, "https://x.test/contacts?page=2"),
+        ({"@odata.nextLink": "/v1/contacts?page=2"}, "/v1/contacts?page=2"),
+        ({"next_cursor": 7}, {"cursor": 7}),
+        ({"meta": {"request_id": "x"}, "links": {"self": "/v1/contacts"}}, None),
+        # Pages in words that are not known here: better no list than a part of one.
+        ({"page": 1}, {}),
+        ({"page": True, "total_pages": 9}, {}),
+        ({"pagination": {"weiter": "abc"}}, {}),
+        ({"next_token": "abc"}, {}),
+        ({"nextPageKey": "abc"}, {}),
+        ({"more": "abc"}, {}),
     ],
 )
 def test_what_a_page_says_of_the_next(body: Any, expected: Next) -> None:
@@ -124,3 +149,39 @@ def test_another_way_of_paging_can_be_given(jobsiteon: World) -> None:
 
     with Plain(jobsiteon.settings, paging=Offset()) as client:
         assert [contact["id"] for contact in client.items("/contacts")] == [*IDS[:2], IDS[4]]
+
+
+@pytest.mark.parametrize("body", [b'{"data":[1,2],"total":100}', b'{"data":[1],"meta":{"total_count":2}}'])
+def test_fewer_items_than_there_are_said_to_be_are_an_error(client: Client, jobsiteon: World, body: bytes) -> None:
+    jobsiteon.api.next_answers.append(CannedAnswer(body=body))
+    with pytest.raises(BadResponse, match="no way to the rest"):
+        client.items("/contacts")
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        '</v1/contacts?cursor=a,b;c>; rel="next"',
+        '</v1/contacts?page=9>; rel=last, </v1/contacts?cursor=a,b;c>; title="a, b; <c> \\" rel=prev" ; REL = NEXT',
+        '</v1/contacts?cursor=a,b;c>; rel="prefetch next"; rel=prev',
+        '</v1/x>; rel=next; anchor="#other",</v1/contacts?cursor=a,b;c>;rel=next',
+    ],
+)
+def test_a_link_is_read_by_its_rfc(jobsiteon: World, client: Client, header: str) -> None:
+    """RFC 8288: a comma, a semicolon and more may be part of a target or of a quoted value."""
+    jobsiteon.api.next_answers += [CannedAnswer(body=b"[1]", headers={"link": header}), CannedAnswer(body=b"[2]")]
+    assert client.items("/contacts") == [1, 2]
+    assert jobsiteon.api.seen[1].query in ("cursor=a,b;c", "cursor=a%2Cb%3Bc")
+
+
+@pytest.mark.parametrize("header", ["/v1/contacts?page=2; rel=next", "</v1/contacts?page=2; rel=next", "<x> rel=next"])
+def test_a_link_that_is_broken_is_an_error(jobsiteon: World, client: Client, header: str) -> None:
+    jobsiteon.api.next_answers += [CannedAnswer(body=b"[1]", headers={"link": header})]
+    with pytest.raises(BadResponse, match="Link"):
+        client.items("/contacts")
+
+
+def test_the_last_page_of_links_has_none(jobsiteon: World, client: Client) -> None:
+    headers = {"link": '</v1/contacts?page=1>; rel="prev"'}
+    jobsiteon.api.next_answers += [CannedAnswer(body=b'{"data":[1],"page":2}', headers=headers)]
+    assert client.items("/contacts") == [1]

@@ -74,10 +74,10 @@ def test_under_overload_as_much_is_accepted_as_can_be(
             await asyncio.sleep(round_trip / 10)
         answers = await asyncio.gather(*tasks, return_exceptions=True)
         accepted = sum(not isinstance(answer, Unavailable) for answer in answers)
-        places = (calls(redis, "evalsha") - batches) * most
-        assert places < len(tasks) / 2, "no overload"
-        assert accepted >= 0.9 * places
-        assert proxy.connections == opened
+        sent = calls(redis, "evalsha") - batches
+        assert sent * most < len(tasks) / 2, "no overload"
+        assert accepted >= 0.9 * sent * most
+        assert proxy.connections - opened <= sent / 20  # a machine that stands still may cost one
 
     through(server, use, delay=round_trip, ack_budget=budget)
 

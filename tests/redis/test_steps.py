@@ -211,11 +211,14 @@ def test_async_steps_are_the_same(inbox: Inbox, begin: Callable[[], Record]) -> 
 def test_writes_of_a_step_have_keys_that_are_the_same_the_next_time() -> None:
     def writes() -> list[str | None]:
         with running(Step("event", "step")):
-            return [write_key("POST", "/a"), write_key("POST", "/a"), write_key("POST", "/b")]
+            return [
+                *(write_key("POST", "/a", b"1"), write_key("POST", "/a", b"1")),
+                *(write_key("POST", "/a", b"2"), write_key("POST", "/b", b"1")),
+            ]
 
     assert writes() == writes()
-    assert len(set(writes())) == 3
-    assert write_key("POST", "/a") is None
+    assert len(set(writes())) == 4
+    assert write_key("POST", "/a", b"1") is None
 
 
 def test_a_wait_that_is_nobodys_fault_uses_up_no_attempt(inbox: Inbox, settings: Settings) -> None:

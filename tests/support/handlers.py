@@ -5,7 +5,9 @@ import contextlib
 import ctypes
 import os
 import signal
+import subprocess
 import sys
+import threading
 import time
 from functools import cache
 
@@ -140,3 +142,31 @@ def wait(event: Event) -> None:
     with connect(os.environ["REDIS_URL"], timeout=GO_SECONDS + REDIS_SECONDS) as waiting:
         waiting.blpop([f"go:{event.id}"], timeout=GO_SECONDS)
     note(event, f"waited {event.attempt}")
+
+
+@on("test.leftovers")
+def start_something(event: Event) -> None:
+    """Starts a process that outlives the handler, and notes who has started which; then goes on as `wait` does."""
+    started = subprocess.Popen(["sleep", "600"])
+    note(event, f"pid {os.getpid()}")
+    note(event, f"started {started.pid}")
+    with connect(os.environ["REDIS_URL"], timeout=GO_SECONDS + REDIS_SECONDS) as waiting:
+        waiting.blpop([f"go:{event.id}"], timeout=GO_SECONDS)
+
+
+@on("test.thread")
+def leave_a_thread(event: Event) -> None:
+    threading.Thread(target=time.sleep, args=(3600,)).start()
+
+
+@on("test.quiet_exit")
+def leave_quietly(event: Event) -> None:
+    os._exit(0)
+
+
+@on("test.grow")
+def grow(event: Event) -> None:
+    grown.append(b"x" * 256 * 1024**2)
+
+
+grown: list[bytes] = []

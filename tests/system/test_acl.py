@@ -93,6 +93,12 @@ def test_the_whole_service_runs_with_the_least(allowed: EmbeddedServer, make_sta
             assert "queued" in command(stack, "replay", id)
             stack.wait_for(id, "dead" if id == ids["dead"] else "done")
         assert " fail " not in command(stack, "doctor")
+        refused = httpx.post(stack.url, content=b"{}")
+        assert refused.status_code == 401
+        wait_until(lambda: denied(allowed) or stack.redis.xlen("jobhook:rejected"), "the rejected delivery to be kept")
+        assert "no header" in command(stack, "rejected")
+        assert command(stack, "diagnose")
+        assert command(stack, "rejected", "--admit", "--yes")
         answers = [httpx.get(f"http://127.0.0.1:{stack.port}/{path}", timeout=10) for path in ("readyz", "metrics")]
         assert [answer.status_code for answer in answers] == [200, 200]
         wait_until(lambda: httpx.get(f"http://127.0.0.1:{stack.port}/readyz").json()["problems"] == [], "no problem")

@@ -34,6 +34,7 @@ Run = Callable[..., Result]
 COMMANDS = (
     "serve",
     "work",
+    "alive",
     "dev",
     "send",
     "events",
@@ -815,3 +816,25 @@ def test_openapi_needs_nothing_configured_but_says_so() -> None:
     assert result.exit_code == 0
     assert set(json.loads(result.stdout)["paths"]) == {PATH, "/healthz", "/readyz", "/metrics"}
     assert "default settings, because:\nJOBSITEON_API_KEY" in result.stderr
+
+
+# --- what cannot be read
+
+
+def test_a_record_that_cannot_be_read_is_left_out_and_said(run: Run, inbox: Inbox, settings: Settings) -> None:
+    """P2, P9: until then, no listing dies of it."""
+    broken, other = record(settings, event_id="evt_1"), record(settings, event_id="evt_2")
+    inbox.redis.hdel(f"jobhook:event:{broken}", "received", "body")
+    assert [event["id"] for event in json.loads(run("events", "--json").stdout)] == [other]
+    inbox.sweep()
+    listed = run("events")
+    assert listed.exit_code == 0
+    assert other in listed.stdout
+    assert broken not in listed.stdout
+    assert listed.stderr.startswith("Without 1 record that cannot be read. See: ")
+    said = run("event", broken[:8])
+    assert said.exit_code == 1
+    assert f"The record of event {broken} cannot be read: no field 'received'." in str(said.exception)
+    checks = {check["check"]: check for check in json.loads(run("doctor", "--json").stdout)}
+    assert checks["records"]["level"] == "warn"
+    assert broken in checks["records"]["finding"]

@@ -111,12 +111,8 @@ def test_takes_several_sockets_and_knows_which_of_them_only_a_local_proxy_reache
 
 def post(port: int) -> int | str:
     """A delivery on a connection of its own: its status, or what went wrong."""
-    return post_by(httpx.post, port)
-
-
-def post_by(send: Callable[..., httpx.Response], port: int) -> int | str:
     try:
-        return send(
+        return httpx.post(
             f"http://127.0.0.1:{port}{PATH}",
             content=BODY,
             headers={"X-Signature": sign(KEY.encode(), BODY)},
@@ -150,23 +146,21 @@ def sending(send: Callable[[], int | str]) -> Iterator[list[int | str]]:
 
 
 @pytest.mark.parametrize("processes", ["1", "2"])
-@pytest.mark.parametrize("kept", [False, True], ids=["new connections", "kept connections"])
 def test_a_restart_refuses_nothing(
-    server: EmbeddedServer, make_stack: MakeStack, listener: socket.socket, processes: str, kept: bool
+    server: EmbeddedServer, make_stack: MakeStack, listener: socket.socket, processes: str
 ) -> None:
     """P6: what comes while there is no receiver waits for the next one, in the queue of the socket."""
     stack = make_stack(server.url)
     port = listener.getsockname()[1]
     options = ("--processes", processes)
-    with httpx.Client(limits=httpx.Limits(max_connections=SENDERS)) as client:
-        first = activate(stack, listener, options=options)
-        with sending(lambda: post_by(client.post if kept else httpx.post, port)) as outcomes:
-            wait_until(lambda: len(outcomes) > WANTED_AFTER, "deliveries")
-            first.terminate()
-            assert first.wait(PATIENCE_SECONDS) == 0
-            activate(stack, listener, options=options)
-            answered = len(outcomes)
-            wait_until(lambda: len(outcomes) > answered + WANTED_AFTER, "deliveries after the restart")
+    first = activate(stack, listener, options=options)
+    with sending(lambda: post(port)) as outcomes:
+        wait_until(lambda: len(outcomes) > WANTED_AFTER, "deliveries")
+        first.terminate()
+        assert first.wait(PATIENCE_SECONDS) == 0
+        activate(stack, listener, options=options)
+        answered = len(outcomes)
+        wait_until(lambda: len(outcomes) > answered + WANTED_AFTER, "deliveries after the restart")
     assert set(outcomes) == {200}
     assert len(stack.log_lines("delivery", at_least=len(outcomes))) == len(outcomes)
 

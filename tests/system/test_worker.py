@@ -11,14 +11,18 @@ import pytest
 from rq.command import send_shutdown_command
 
 from app.cli.embedded import EmbeddedServer
-from app.inbox import jobs
-from app.inbox.inbox import connect
 from tests.support import wait_until
 from tests.support.deliveries import queue_events
 from tests.support.inbox import calls
 from tests.support.processes import children, frozen
 from tests.support.stack import ROOT, MakeStack, Stack
-from workers.worker import JobhookWorker
+from workers import presence
+from workers import worker as working
+from workers.presence import Presence
+from workers.processor import Processor
+from workers.registry import Registry
+from workers.stopping import Stop
+from workers.worker import Worker
 
 
 @pytest.fixture
@@ -59,12 +63,13 @@ def test_suspended_workers_take_nothing_until_resumed(inbox_only: Stack) -> None
 def test_a_worker_whose_supervisor_is_gone_takes_nothing_more(inbox_only: Stack) -> None:
     """Nor one whose supervisor went before it could look: it is told whom to miss."""
     queue_events(inbox_only.settings, 1)
-    connection = connect(inbox_only.settings, retries=0)
+    inbox = working.connect(inbox_only.settings)
     somebody_else = os.getpid()  # not the parent of this process
-    worker = JobhookWorker([jobs.QUEUE], connection=connection, settings=inbox_only.settings, supervisor=somebody_else)
-    assert worker.dequeue_job_and_maintain_ttl(timeout=1) is None
+    known = Presence(presence.entry("orphan", inbox.redis), handler_timeout=1)
+    worker = Worker("orphan", inbox, Processor(inbox, Registry()), known, stop=Stop(), supervisor=somebody_else)
+    assert worker.run(burst=True) == 0
     assert inbox_only.inbox.stats().states["queued"] == 1
-    connection.close()
+    inbox.redis.close()
 
 
 def test_rqs_shutdown_command_stops_a_worker(inbox_only: Stack) -> None:

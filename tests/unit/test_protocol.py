@@ -115,7 +115,8 @@ def test_a_request_that_is_on_its_way_when_the_receiver_stops_is_answered(
     earlier: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """P6: its connection is the last thing that was accepted, and it is closed with the answer."""
-    monkeypatch.setattr("app.receiver.http.LAST_REQUEST_SECONDS", PATIENCE_SECONDS / 2)
+    monkeypatch.setattr("app.receiver.http.FIRST_REQUEST_SECONDS", PATIENCE_SECONDS / 2)
+    monkeypatch.setattr("app.receiver.http.NEXT_REQUEST_SECONDS", PATIENCE_SECONDS / 2)
     with serving(answer) as (server, port), Connection(port) as connection:
         for _ in range(earlier):
             connection.send(request())
@@ -128,10 +129,12 @@ def test_a_request_that_is_on_its_way_when_the_receiver_stops_is_answered(
         assert connection.rest() == b""
 
 
-def test_an_idle_connection_does_not_hold_up_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.receiver.http.LAST_REQUEST_SECONDS", 0.01)
+@pytest.mark.parametrize("before", [b"", request(), request()[:40]], ids=["new", "kept", "with half a head"])
+def test_an_idle_connection_does_not_hold_up_the_end(before: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.receiver.http.FIRST_REQUEST_SECONDS", 0.01)
+    monkeypatch.setattr("app.receiver.http.NEXT_REQUEST_SECONDS", 0.01)
     with serving(answer) as (server, port), Connection(port) as connection:
-        connection.send(request())
-        assert connection.answer().status == 200
+        connection.send(before)
+        wait_until(lambda: server.server_state.connections, "the connection to be accepted")
         stop(server, port)
-        assert connection.rest() == b""
+        assert connection.rest().count(b"HTTP/1.1 200") == (before == request())

@@ -2,32 +2,22 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any, NamedTuple, Self
+from functools import partial
+from typing import Any, Self
 
 import httpx
 import stamina
-from hishel import AsyncRedisStorage
-from hishel.httpx import AsyncCacheTransport
 
 from app.config.settings import Settings
-from app.inbox.inbox import SOCKET_TIMEOUT_SECONDS
-from app.store.connections import connect_async
 from workers import steps
-from workers.jobsiteon import cache, exchange
+from workers.jobsiteon import exchange
 from workers.jobsiteon.answers import Answer
+from workers.jobsiteon.cache import Cache
 from workers.jobsiteon.calls import Call, canonical, element
 from workers.jobsiteon.client import Data, Items
-from workers.jobsiteon.errors import BadResponse
 from workers.jobsiteon.paging import AnyForm, Paging, Walk
 from workers.jobsiteon.retries import SCHEDULE, Deadline, backoff
 from workers.jobsiteon.wire import AsyncWire, Departures
-
-
-class _Pool(NamedTuple):
-    """Connections belong to the event loop that has opened them."""
-
-    http: httpx.AsyncClient
-    storage: AsyncRedisStorage
 
 
 class AsyncJobsiteOn:
@@ -42,7 +32,9 @@ class AsyncJobsiteOn:
         self._settings = settings
         self._paging = paging or AnyForm()
         self._departures = Departures(settings)
-        self._pools: dict[asyncio.AbstractEventLoop, _Pool] = {}
+        self._cache = Cache(settings, self._departures.key)
+        # Connections belong to the event loop that has opened them. What is asked of Redis is asked in threads.
+        self._clients: dict[asyncio.AbstractEventLoop, httpx.AsyncClient] = {}
         self.contacts = AsyncEditableResource(self, "contacts")
         self.jobs = AsyncEditableResource(self, "jobs")
         self.invoices = AsyncEditableResource(self, "invoices")
@@ -68,36 +60,31 @@ class AsyncJobsiteOn:
 
     async def invalidate(self, entity: str, id: str | None = None) -> None:
         """Forgets what is cached; see `JobsiteOn.invalidate`."""
-        await cache.async_drop(self._pool.storage, *cache.stale_keys(entity, id))
+        await asyncio.to_thread(self._cache.invalidate, entity)
 
     async def aclose(self) -> None:
         """Closes all connections of this event loop."""
-        if pool := self._pools.pop(asyncio.get_running_loop(), None):
-            await pool.http.aclose()  # and with it the storage
+        if http := self._clients.pop(asyncio.get_running_loop(), None):
+            await http.aclose()
         self._departures.close()
+        self._cache.close()
 
     @property
-    def _pool(self) -> _Pool:
+    def _http(self) -> httpx.AsyncClient:
         loop = asyncio.get_running_loop()
-        if loop not in self._pools:
+        if loop not in self._clients:
             # One that does not run may never run again: a handler's timeout leaves its loop as it is.
-            self._pools = {loop: pool for loop, pool in self._pools.items() if loop.is_running()}
-            redis = connect_async(
-                self._settings.redis_url, timeout=SOCKET_TIMEOUT_SECONDS, connect_timeout=SOCKET_TIMEOUT_SECONDS
-            )
-            storage = cache.async_storage(redis, self._departures.key)
+            self._clients = {loop: client for loop, client in self._clients.items() if loop.is_running()}
             wire = AsyncWire(self._departures, exchange.POOL)
-            transport = AsyncCacheTransport(wire, storage, rfc=cache.OPTIONS)
-            http = httpx.AsyncClient(transport=transport, **exchange.options(self._settings))
-            self._pools[loop] = _Pool(http, storage)
-        return self._pools[loop]
+            self._clients[loop] = httpx.AsyncClient(transport=wire, **exchange.options(self._settings))
+        return self._clients[loop]
 
     async def _write(self, call: Call) -> Data:
+        call = exchange.write(call, partial(steps.write_key, call.method, call.path))
         try:
-            answer = await self._answer(call.keyed(steps.write_key(call.method, call.path)))
-            return answer.data  # type: ignore[no-any-return]
+            return (await self._answer(call)).data  # type: ignore[no-any-return]
         finally:  # what failed may have been done all the same
-            await cache.async_drop(self._pool.storage, call.resource, call.cache_key)
+            await asyncio.to_thread(self._cache.invalidate, call.resource)
 
     async def _answer(self, call: Call) -> Answer:
         deadline = Deadline(self._settings.api_timeout)
@@ -107,23 +94,23 @@ class AsyncJobsiteOn:
         raise AssertionError("unreachable: the last attempt raises or returns")
 
     async def _try(self, call: Call, deadline: Deadline) -> Answer:
-        http, storage = self._pool
-        try:
-            with exchange.one_try(call) as log:
-                request = exchange.request(http, call, deadline)
-                async with asyncio.timeout(deadline.left):
-                    response = await http.send(request, stream=True, follow_redirects=call.is_safe)
-                    log.update(exchange.seen(response))
+        with exchange.one_try(call) as log:
+            request = exchange.request(self._http, call, deadline)
+            found = await asyncio.to_thread(self._cache.look, call, request)
+            if answer := exchange.kept_answer(call, found):
+                log.update(status=int(httpx.codes.OK), cached=True)
+                return answer
+            request.headers.update(found.conditions)
+            async with asyncio.timeout(deadline.left):
+                response = await self._http.send(request, stream=True, follow_redirects=call.is_safe)
+                try:
+                    log.update(status=response.status_code)
                     received = exchange.Received(call, deadline, response)
-                    try:
-                        async for chunk in response.aiter_bytes():
-                            received.add(chunk)
-                    finally:
-                        await response.aclose()
-                return received.answer
-        except BadResponse:
-            await cache.async_drop(storage, call.cache_key)  # by HTTP's rules it may have been kept
-            raise
+                    async for piece in response.aiter_raw():
+                        received.add(piece)
+                finally:
+                    await response.aclose()
+            return await asyncio.to_thread(received.answer, self._cache, found)
 
     async def __aenter__(self) -> Self:
         return self

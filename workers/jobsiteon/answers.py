@@ -1,12 +1,13 @@
 """What an answer means: its status first, then its body. Pure, and raises nothing but API errors."""
 
+import json
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 import httpx
-import orjson
 
+from workers.jobsiteon import links
 from workers.jobsiteon.calls import Call
 from workers.jobsiteon.errors import (
     ApiError,
@@ -43,6 +44,8 @@ class Answer:
     data: Any = field(repr=False)
     next_link: str | None = field(default=None, repr=False)
     """The URL of the next page by the header `Link` (RFC 8288)."""
+    linked: bool = False
+    """Whether the header `Link` has been used for paging at all: without a next page, this is the last."""
 
 
 def interpret(call: Call, status: int, headers: httpx.Headers, body: bytes) -> Answer:
@@ -56,12 +59,19 @@ def interpret(call: Call, status: int, headers: httpx.Headers, body: bytes) -> A
     if not body and not call.is_safe:
         return Answer({})  # it is done, and there is nothing to say about it
     try:
-        data = orjson.loads(body)
-    except ValueError:
+        # Not orjson, which makes integers beyond 64 bits inexact and refuses a byte order mark.
+        data = json.loads(body, parse_constant=_refuse)
+    except (ValueError, RecursionError):
         data = None
     if not isinstance(data, dict | list if call.lists else dict):
         raise BadResponse(f"{call}: {status}, but the body is not the JSON that was asked for.", status)
-    return Answer(data if call.lists else _bare(data), _next_link(headers))
+    if not call.lists:
+        return Answer(_bare(data))
+    try:
+        found = links.by_relation(headers.get_list("link"))
+    except ValueError:
+        raise BadResponse(f"{call}: {status}, but the header Link, which may name the next page, is broken.") from None
+    return Answer(data, found.get("next"), linked=not found.keys().isdisjoint({"first", "prev", "previous", "last"}))
 
 
 def retry_after(headers: httpx.Headers) -> float | None:
@@ -91,10 +101,5 @@ def _bare(data: dict[str, Any]) -> dict[str, Any]:
     return inner if isinstance(inner, dict) and "id" not in data else data
 
 
-def _next_link(headers: httpx.Headers) -> str | None:
-    for value in headers.get_list("link"):
-        for part in value.split(","):
-            target, *params = part.split(";")
-            if any(param.replace(" ", "").replace('"', "").lower() == "rel=next" for param in params):
-                return target.strip().removeprefix("<").removesuffix(">")
-    return None
+def _refuse(constant: str) -> None:
+    raise ValueError(constant)  # NaN and Infinity are no JSON

@@ -4,8 +4,8 @@ Documented ("API Access and Webhooks"): the six resources and their methods. No 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Self
+from dataclasses import dataclass, field
+from typing import Any, Literal
 from urllib.parse import quote, unquote
 
 from workers.jobsiteon.errors import Invalid
@@ -62,15 +62,6 @@ class Call:
         """Whether it may be repeated at will."""
         return self.method == "GET"
 
-    @property
-    def cache_key(self) -> str:
-        """Under which its answer is cached; that of other queries and parts of the same resource, too."""
-        return "/".join(self.path.split("/")[1:3])
-
-    def keyed(self, key: str | None) -> Self:
-        """The call with an idempotency key, unless it has one."""
-        return self if self.idempotency_key is not None else replace(self, idempotency_key=key)
-
 
 def canonical(method: Method, path: str) -> str:
     """A path that JobsiteOn offers for a method, each part percent-encoded in the one canonical way.
@@ -79,6 +70,8 @@ def canonical(method: Method, path: str) -> str:
         Invalid: it does not, or the path is none: relative, empty parts, dots, a query.
     """
     first, *parts = path.split("/")
+    if not _is_text(path):
+        raise Invalid(f"{method}: the path has characters that are no text.")
     names = [unquote(part) for part in parts]
     if first or not parts or "?" in path or "#" in path or any(name in {"", ".", ".."} for name in names):
         raise Invalid(f"{method}: a path looks like /contacts or /contacts/<id>; a query goes into parameters.")
@@ -95,7 +88,14 @@ def element(resource: str, id: object) -> str:
     """
     if isinstance(id, bool) or not isinstance(id, str | int) or id in {"", ".", ".."}:
         raise Invalid(f"/{resource}: that is no id.")
+    if not _is_text(str(id)):
+        raise Invalid(f"/{resource}: the id has characters that are no text.")
     return f"/{resource}/{quote(str(id), safe='')}"
+
+
+def _is_text(value: str) -> bool:
+    """False with half of a surrogate pair in it, as JSON may have: no UTF-8 can carry that."""
+    return not any("\ud800" <= character <= "\udfff" for character in value)
 
 
 def resource_of(entity: str) -> str | None:

@@ -1,20 +1,18 @@
 """The client for plain functions."""
 
 from collections.abc import Iterator
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Self
 
 import httpx
 import stamina
-from hishel.httpx import CacheTransport
 
 from app.config.settings import Settings
-from app.inbox.inbox import connect
 from workers import steps
-from workers.jobsiteon import cache, exchange
+from workers.jobsiteon import exchange
 from workers.jobsiteon.answers import Answer
+from workers.jobsiteon.cache import Cache
 from workers.jobsiteon.calls import Call, canonical, element
-from workers.jobsiteon.errors import BadResponse
 from workers.jobsiteon.paging import AnyForm, Paging, Walk
 from workers.jobsiteon.retries import SCHEDULE, Deadline, backoff
 from workers.jobsiteon.wire import Departures, Wire
@@ -38,8 +36,7 @@ class JobsiteOn:
         self._settings = settings
         self._paging = paging or AnyForm()
         self._departures = Departures(settings)
-        self._redis = connect(settings)
-        self._storage = cache.storage(self._redis, self._departures.key)
+        self._cache = Cache(settings, self._departures.key)
         self.contacts = EditableResource(self, "contacts")
         self.jobs = EditableResource(self, "jobs")
         self.invoices = EditableResource(self, "invoices")
@@ -63,60 +60,68 @@ class JobsiteOn:
         """Changes some fields of an object, and returns it as JobsiteOn does.
 
         The key is sent as `Idempotency-Key`. Within a handler or `event.once` it need not be given:
-        it is made of the event, the step and the number of the write in it.
+        it is made of the event, the step, what is written, and the number of identical writes before it.
         """
         return self._write(Call("PATCH", canonical("PATCH", path), data=data, idempotency_key=idempotency_key))
 
     def invalidate(self, entity: str, id: str | None = None) -> None:
-        """Forgets what is cached of an element and of all lists of its kind, as after a webhook about it.
+        """Forgets what is cached of a resource, as after a webhook about one of its objects, `id`.
 
+        All of its objects are forgotten: one of them may show up in the answers about others.
         `entity` is as in the event's type, `invoice`, or as in the path, `invoices`; others have no effect.
         """
-        cache.drop(self._storage, *cache.stale_keys(entity, id))
+        self._cache.invalidate(entity)
 
     def close(self) -> None:
         """Closes all connections. A client that is used again opens new ones."""
         if http := self.__dict__.pop("_http", None):
             http.close()
         self._departures.close()
-        self._redis.close()
+        self._cache.close()
 
     @cached_property
     def _http(self) -> httpx.Client:
         wire = Wire(self._departures, exchange.POOL)
-        transport = CacheTransport(wire, self._storage, rfc=cache.OPTIONS)
-        return httpx.Client(transport=transport, **exchange.options(self._settings))
+        return httpx.Client(transport=wire, **exchange.options(self._settings))
 
     def _write(self, call: Call) -> Data:
+        call = exchange.write(call, partial(steps.write_key, call.method, call.path))
         try:
-            return self._answer(call.keyed(steps.write_key(call.method, call.path))).data  # type: ignore[no-any-return]
+            return self._answer(call).data  # type: ignore[no-any-return]
         finally:  # what failed may have been done all the same
-            cache.drop(self._storage, call.resource, call.cache_key)
+            self._cache.invalidate(call.resource)
 
     def _answer(self, call: Call) -> Answer:
         deadline = Deadline(self._settings.api_timeout)
-        for attempt in stamina.retry_context(backoff(call, deadline), **SCHEDULE):
-            with attempt:
-                return self._try(call, deadline)
+        try:
+            for attempt in stamina.retry_context(backoff(call, deadline), **SCHEDULE):
+                with attempt:
+                    return self._try(call, deadline)
+        except BaseException as error:
+            if not isinstance(error, Exception):
+                # A handler's timeout strikes anywhere, also between two lines of httpcore: then a connection
+                # may stay in use for ever, or hold half an answer. None of them is used again.
+                self.close()
+            raise
         raise AssertionError("unreachable: the last attempt raises or returns")
 
     def _try(self, call: Call, deadline: Deadline) -> Answer:
-        try:
-            with exchange.one_try(call) as log:
-                response = self._http.send(
-                    exchange.request(self._http, call, deadline), stream=True, follow_redirects=call.is_safe
-                )
-                log.update(exchange.seen(response))
+        with exchange.one_try(call) as log:
+            request = exchange.request(self._http, call, deadline)
+            found = self._cache.look(call, request)
+            if answer := exchange.kept_answer(call, found):
+                log.update(status=int(httpx.codes.OK), cached=True)
+                return answer
+            request.headers.update(found.conditions)
+            response = self._http.send(request, stream=True, follow_redirects=call.is_safe)
+            try:
+                log.update(status=response.status_code)
                 received = exchange.Received(call, deadline, response)
-                try:
-                    for chunk in response.iter_bytes():
-                        received.add(chunk)
-                finally:
-                    response.close()
-                return received.answer
-        except BadResponse:
-            cache.drop(self._storage, call.cache_key)  # by HTTP's rules it may have been kept
-            raise
+                for piece in response.iter_raw():
+                    received.add(piece)
+            finally:
+                response.close()
+            return received.answer(self._cache, found)
 
     def __enter__(self) -> Self:
         return self

@@ -1,16 +1,20 @@
 """How a list goes on. JobsiteOn does not document it, so the forms of other APIs are recognised.
 
     the list            the body itself; or its `data`, `items`, `results`, `records`, or the resource's name
-    the next page       a URL: header `Link`, or `next`, `next_url`, `next.href`
+    the next page       a URL: header `Link`, or `next`, `next_url`, `next.href`, `nextLink`, …
                         a cursor: `next_cursor`, `cursor`, `next_page_token`, `nextPageToken`, …
-                        a number: `next_page`; `page` below `total_pages`, `last_page`, …
+                        a number: `next_page`, `next`; `page` below `total_pages`, `last_page`, …
+                        counted: `page` and `per_page`, or `offset` and `limit`, below `total`, `total_count`, …
                         `has_more` alone: the id of the last item, as `starting_after`
-    where it says so    at the top, or in `links`, `_links`, `meta`, `pagination`, `paging`, `page_info`
+    where it says so    at the top, or in `links`, `_links`, `meta`, `pagination`, `paging`, `page_info`,
+                        or in one of these within another
 
-What says nothing of a next page is whole. What repeats itself or never ends is an error: a list that is
-cut short must not pass for a whole one.
+A list is whole where its page says so (no next page, the last of so many), or says nothing of pages at all.
+A page that speaks of pages in words that are not known here, that repeats itself or never ends is an error,
+and so is a list of fewer items than its pages say there are: a list that is cut short must not pass for a whole one.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Protocol
@@ -22,10 +26,11 @@ from workers.jobsiteon.errors import BadResponse
 
 MOST_PAGES = 1000
 """At 100 requests a minute, ten minutes of nothing else."""
+_MOST_DIGITS = 9
 
 _LISTS = ("data", "items", "results", "records")
 _PLACES = ("links", "_links", "meta", "pagination", "paging", "page_info", "pageInfo")
-_URLS = ("next", "next_url", "nextUrl", "next_page_url")
+_URLS = ("next", "next_url", "nextUrl", "next_page_url", "nextPageUrl", "next_link", "nextLink", "@odata.nextLink")
 _CURSORS = {
     "next_cursor": "cursor",
     "nextCursor": "cursor",
@@ -33,10 +38,18 @@ _CURSORS = {
     "next_page_token": "page_token",
     "nextPageToken": "pageToken",
     "end_cursor": "after",
+    "endCursor": "after",
 }
-_NUMBERS = ("page", "current_page", "currentPage", "page_number")
+_NEXT_NUMBERS = ("next_page", "nextPage")
+_NUMBERS = ("page", "current_page", "currentPage", "page_number", "pageNumber")
+_SIZES = ("per_page", "perPage", "page_size", "pageSize", "limit")
+_OFFSETS = ("offset", "skip")
+_COUNTS = ("total", "total_count", "totalCount", "total_items", "totalItems", "total_results", "totalResults")
 _TOTALS = ("total_pages", "totalPages", "last_page", "lastPage", "page_count", "pages")
-_MORE = ("has_more", "hasMore", "has_next", "has_next_page", "hasNextPage")
+_MORE = ("has_more", "hasMore", "has_next", "hasNext", "has_next_page", "hasNextPage")
+_OF_PAGES = ("pagination", "paging", "page_info", "pageInfo")
+"""The places in which there is nothing else: who sends one of them sends pages."""
+_SAID = {True: True, False: False, "true": True, "false": False, "1": True, "0": False}
 
 Next = str | Mapping[str, Any] | None
 """The URL of the next page, or the parameters that ask for it; None after the last."""
@@ -62,16 +75,34 @@ class AnyForm:
         return next((body[name] for name in (*_LISTS, resource) if isinstance(body.get(name), list)), None)
 
     def next(self, answer: Answer, items: list[Any]) -> Next:
-        """What the page says of the next."""
+        """What the page says of the next; nothing to ask for (`{}`) if there seems to be one, in unknown words."""
         body = answer.data if isinstance(answer.data, dict) else {}
-        said: dict[str, Any] = {}
-        for place in (body, *(body.get(name) for name in _PLACES)):
-            if isinstance(place, dict):
-                said = place | said
-        more = next((said[name] for name in _MORE if isinstance(said.get(name), bool)), None)
+        said = _said(body)
+        more = next((_SAID[said[name]] for name in _MORE if _is_flag(said.get(name))), None)
         if more is False:
             return None
-        return answer.next_link or _named(said) or _counted(said) or (_after_last(items) if more else None)
+        way = answer.next_link or _named(said) or _counted(said, items)
+        if way is not None:
+            return way
+        if more:
+            return _after_last(items)
+        is_last = answer.linked or _says_it_is_last(said) or not items
+        return None if is_last or not _speaks_of_pages(body, said) else {}
+
+
+def announced(answer: Answer) -> int | None:
+    """How many items a page says there are in all its pages together; None if it does not."""
+    return _first_number(_said(answer.data), _COUNTS) if isinstance(answer.data, dict) else None
+
+
+def _said(body: dict[str, Any]) -> dict[str, Any]:
+    """All that is said in the places for it. What stands further out counts, if something is said twice."""
+    outer = [place for name in _PLACES if isinstance(place := body.get(name), dict)]
+    inner = [inside for place in outer for name in _PLACES if isinstance(inside := place.get(name), dict)]
+    said: dict[str, Any] = {}
+    for place in (body, *outer, *inner):
+        said = place | said
+    return said
 
 
 def _named(said: dict[str, Any]) -> Next:
@@ -80,24 +111,64 @@ def _named(said: dict[str, Any]) -> Next:
         url = value.get("href") if isinstance(value, dict) else value
         if isinstance(url, str) and ("/" in url or url.startswith("?")):
             return url
+        if (number := _number(url)) is not None:
+            return {"offset" if "offset" in said else "page": number}
         if isinstance(url, str) and url:
             return {"cursor": url}
     for name, parameter in _CURSORS.items():
-        if isinstance(said.get(name), str) and said[name]:
-            return {parameter: said[name]}
+        cursor = said.get(name)
+        if (isinstance(cursor, str) and cursor) or _number(cursor):
+            return {parameter: cursor}
+    number = _first_number(said, _NEXT_NUMBERS)
+    return None if number is None else {"page": number}
+
+
+def _counted(said: dict[str, Any], items: list[Any]) -> Next:
+    page, pages, size = (_first_number(said, names) for names in (_NUMBERS, _TOTALS, _SIZES))
+    total = _first_number(said, _COUNTS)
+    if page is not None:
+        if pages is None and total is not None and size:
+            pages = -(-total // size)
+        goes_on = page < pages if pages is not None else bool(size and total is None and len(items) >= size)
+        return {"page": page + 1} if goes_on else None
+    for name in _OFFSETS:
+        if (offset := _number(said.get(name))) is not None and items:
+            end = offset + len(items)
+            goes_on = end < total if total is not None else bool(size and len(items) >= size)
+            return {name: end} if goes_on else None
     return None
 
 
-def _counted(said: dict[str, Any]) -> Next:
-    if _is_number(said.get("next_page")):
-        return {"page": said["next_page"]}
-    page = next((said[name] for name in _NUMBERS if _is_number(said.get(name))), None)
-    total = next((said[name] for name in _TOTALS if _is_number(said.get(name))), None)
-    return {"page": page + 1} if page is not None and total is not None and page < total else None
+def _says_it_is_last(said: dict[str, Any]) -> bool:
+    """Whether a page that names no next one says so, rather than nothing."""
+    nameable = (*_URLS, *_CURSORS, *_NEXT_NUMBERS)
+    if any(name in said and said[name] in (None, "", False, 0, {}) for name in nameable):
+        return True
+    sizes = {_first_number(said, names) is not None for names in (_TOTALS, _COUNTS, _SIZES)}
+    position = any(_number(said.get(name)) is not None for name in (*_NUMBERS, *_OFFSETS))
+    return position and True in sizes  # counted, and found to be the last
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+def _speaks_of_pages(body: dict[str, Any], said: dict[str, Any]) -> bool:
+    words = (*_NUMBERS, *_OFFSETS, *_TOTALS)
+    if any(name in said for name in words) or any(body.get(name) for name in _OF_PAGES):
+        return True
+    return any(value and re.match(r"\W*(?:odata\W*)?(?:next|more)(?![a-z])", name) for name, value in said.items())
+
+
+def _is_flag(value: Any) -> bool:
+    return isinstance(value, bool | int | str) and value in _SAID
+
+
+def _first_number(said: dict[str, Any], names: tuple[str, ...]) -> int | None:
+    return next((number for name in names if (number := _number(said.get(name))) is not None), None)
+
+
+def _number(value: Any) -> int | None:
+    """A number of items or pages, also where it is written as text."""
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= _MOST_DIGITS:
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
 
 def _after_last(items: list[Any]) -> Next:
@@ -115,6 +186,7 @@ class Walk:
         self._paging = paging
         self._resource = call.resource
         self._pages = 0
+        self._items = 0
         self._last: list[Any] | None = None
 
     def page(self, answer: Answer) -> list[Any]:
@@ -131,7 +203,14 @@ class Walk:
             raise BadResponse(f"{self.call}: the next page is the same again; this way of paging is not known here.")
         self._last = items
         self._pages += 1
-        self.call = self._next(self.call, self._paging.next(answer, items))
+        self._items += len(items)
+        next = self._paging.next(answer, items)
+        total = announced(answer)
+        if next is None and total is not None and total > self._items:
+            raise BadResponse(
+                f"{self.call}: {self._items} items came, of {total} that there are, and no way to the rest."
+            )
+        self.call = self._next(self.call, next)
         return items
 
     def _next(self, call: Call, next: Next) -> Call | None:

@@ -1,7 +1,10 @@
-"""What every request passes when it really leaves: beneath the cache, so that a cached answer does not.
+"""What every request passes when it really leaves; a cached answer does not come here.
 
 Here alone the key is put in, and only into what goes to JobsiteOn's own address: neither a redirect
 nor the URL of a next page takes it elsewhere, and the cache does not see it.
+
+A place of the rate limit is taken when there is a connection and nothing is left to do but to send: while
+a request waits for one of the pool's connections, or for a server that does not accept any, others may send.
 """
 
 import asyncio
@@ -9,13 +12,13 @@ import re
 import time
 from collections.abc import Iterator
 from time import monotonic
+from typing import Any
 
 import httpx
 
 from app.config.settings import Settings
 from app.errors import ConfigError
 from workers.jobsiteon.answers import UNSAID_RETRY_AFTER_SECONDS, retry_after
-from workers.jobsiteon.cache import without_guesses
 from workers.jobsiteon.errors import BadResponse, RateLimited
 from workers.jobsiteon.limits import RateLimit, fingerprint
 from workers.jobsiteon.retries import SHORT_WAIT_SECONDS, Deadline
@@ -27,6 +30,8 @@ READ_SECONDS = 8.0
 Without asyncio, headers that come byte by byte are not measured against the deadline of the call: the
 handler's own time limit ends that. The body is.
 """
+_CONNECTED = ".send_request_headers.started"
+"""How the event of httpcore ends that comes between having a connection and sending."""
 _SENDABLE = re.compile(rb"[\x21-\x7e]+")
 
 
@@ -45,41 +50,52 @@ class Departures:
         self._limit = f"{settings.api_rate_limit} requests in {settings.api_rate_window:g} s"
         self._rate = RateLimit(settings, self.key)
 
-    def waits(self, request: httpx.Request) -> Iterator[float]:
-        """Seconds to sleep, again and again, until a request may leave.
+    def check(self, request: httpx.Request) -> Iterator[float]:
+        """Seconds to sleep, again and again, until a connection is worth having: there is a place to be taken.
 
         Raises:
-            BadResponse: it would go elsewhere.
+            BadResponse: the request would go elsewhere.
             RateLimited: it would have to wait too long.
         """
         if _address(request.url) != self._home:
             raise BadResponse("JobsiteOn's answer leads to another address, or to plain HTTP: not followed.")
+        return self._waits(request, take=False)
+
+    def take(self, request: httpx.Request) -> Iterator[float]:
+        """Seconds to sleep, again and again, until a place is taken and the request may leave.
+
+        Raises:
+            RateLimited: it would have to wait too long.
+        """
+        return self._waits(request, take=True)
+
+    def _waits(self, request: httpx.Request, *, take: bool) -> Iterator[float]:
         deadline: Deadline = request.extensions["deadline"]
         until = monotonic() + min(SHORT_WAIT_SECONDS, deadline.left)
-        while seconds := self._rate.wait():
+        while seconds := self._rate.wait(take=take):
             if monotonic() + seconds > until:
                 raise RateLimited(f"The rate limit of {self._limit} is used up.", seconds)
             yield seconds
 
-    def outgoing(self, request: httpx.Request) -> httpx.Request:
+    def outgoing(self, request: httpx.Request, trace: Any) -> httpx.Request:
         """The request as it is sent: another object, so that the key stays with it."""
         left = max(request.extensions["deadline"].left, 0.001)
         connect, read = min(CONNECT_SECONDS, left), min(READ_SECONDS, left)
-        timeout = {"connect": connect, "read": read, "write": read, "pool": connect}
+        timeout = {"connect": connect, "read": read, "write": read, "pool": left}
         return httpx.Request(
             request.method,
             request.url,
             headers=[*request.headers.raw, self._authorization],
             stream=request.stream,
-            extensions={**request.extensions, "timeout": timeout},
+            extensions={**request.extensions, "timeout": timeout, "trace": trace},
         )
 
     def incoming(self, response: httpx.Response) -> httpx.Response:
-        """The answer as it goes to the cache. A 429 is told to all workers."""
+        """The answer. A 429 is told to all workers."""
         if response.status_code == httpx.codes.TOO_MANY_REQUESTS:
             seconds = retry_after(response.headers)
             self._rate.pause(UNSAID_RETRY_AFTER_SECONDS if seconds is None else seconds)
-        return without_guesses(response)
+        return response
 
     def close(self) -> None:
         """Closes the connections to Redis."""
@@ -98,10 +114,16 @@ class Wire(httpx.BaseTransport):
         self._inner = httpx.HTTPTransport(limits=limits)
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """Waits for a place, sends."""
-        for seconds in self._departures.waits(request):
+        """Connects, waits for a place, sends."""
+
+        def trace(event: str, _: object) -> None:
+            if event.endswith(_CONNECTED):
+                for seconds in self._departures.take(request):
+                    time.sleep(seconds)
+
+        for seconds in self._departures.check(request):
             time.sleep(seconds)
-        return self._departures.incoming(self._inner.handle_request(self._departures.outgoing(request)))
+        return self._departures.incoming(self._inner.handle_request(self._departures.outgoing(request, trace)))
 
     def close(self) -> None:
         """Closes all connections."""
@@ -116,13 +138,21 @@ class AsyncWire(httpx.AsyncBaseTransport):
         self._inner = httpx.AsyncHTTPTransport(limits=limits)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Waits for a place, sends."""
-        waits = self._departures.waits(request)
-        while (seconds := await asyncio.to_thread(next, waits, None)) is not None:  # noqa: ASYNC110 - Redis sends no event
-            await asyncio.sleep(seconds)
-        response = await self._inner.handle_async_request(self._departures.outgoing(request))
+        """Connects, waits for a place, sends."""
+
+        async def trace(event: str, _: object) -> None:
+            if event.endswith(_CONNECTED):
+                await _sleep_through(self._departures.take(request))
+
+        await _sleep_through(self._departures.check(request))
+        response = await self._inner.handle_async_request(self._departures.outgoing(request, trace))
         return await asyncio.to_thread(self._departures.incoming, response)
 
     async def aclose(self) -> None:
         """Closes all connections."""
         await self._inner.aclose()
+
+
+async def _sleep_through(waits: Iterator[float]) -> None:
+    while (seconds := await asyncio.to_thread(next, waits, None)) is not None:  # noqa: ASYNC110 - Redis sends no event
+        await asyncio.sleep(seconds)

@@ -14,21 +14,32 @@
 -- receivers run beside this one, they find the events of this one by the same bytes: under the same id by the
 -- body in the record, under another id by a marker of theirs, which is left here for them.
 
+local refused = refusal('open', 'queued', 'dead', 'broken', 'job', 'wake', 'LIST')
+if refused then return refused end
+
 local window, retention, trusts_ids = ARGV[2], ARGV[3], ARGV[4] == 'duplicate'
 set_job(ARGV[1])
 
 -- Bytes of a body that says the same as the event's but is not the same; a longer one is not kept.
 local MOST_REWRITTEN = 16384
 
+-- Writes a key of one event. What is there of another type, put there by hand, is of no use and goes.
+local function write(command, key, ...)
+  local reply = redis.pcall(command, key, ...)
+  if type(reply) ~= 'table' or not reply.err then return reply end
+  redis.call('DEL', key)
+  return redis.call(command, key, ...)
+end
+
 local function create(id, digest, meta, body, conflict_of)
-  redis.call('HSET', event_key(id), 'state', 'queued', 'received', NOW, 'said', digest, 'meta', meta, 'body', body)
+  write('HSET', event_key(id), 'state', 'queued', 'received', NOW, 'said', digest, 'meta', meta, 'body', body)
   if conflict_of then redis.call('HSET', event_key(id), 'conflict_of', conflict_of) end
   redis.call('ZADD', P .. 'open', NOW, id)
   enqueue(id)
 end
 
 local function note_rewritten(key, body)
-  redis.call('HINCRBY', key, 'rewritten', 1)
+  redis.pcall('HINCRBY', key, 'rewritten', 1)
   redis.call('HSET', key, 'rewritten_size', #body)
   if #body <= MOST_REWRITTEN then
     redis.call('HSET', key, 'rewritten_body', body)
@@ -37,11 +48,17 @@ local function note_rewritten(key, body)
   end
 end
 
-local function redeliver(id, body)
+local function redeliver(id, digest, meta, body, conflict_of)
   local key = event_key(id)
-  local record = redis.call('HMGET', key, 'state', 'body')
+  if redis.call('ZREM', P .. 'broken', id) == 1 then
+    redis.call('DEL', key)
+    create(id, digest, meta, body, conflict_of)
+    expire_markers(id, window)
+    return 'revived'
+  end
+  local record = fields(id, 'state', 'body')
   if not record[1] then return 'duplicate' end  -- finished, and past its retention
-  redis.call('HINCRBY', key, 'redelivered', 1)
+  redis.pcall('HINCRBY', key, 'redelivered', 1)
   redis.call('HSET', key, 'redelivered_last', NOW)
   if record[2] ~= body then note_rewritten(key, body) end
   if record[1] ~= 'dead' then return 'duplicate' end
@@ -52,11 +69,11 @@ end
 -- Marks an id with the digest of what is said under it. Returns how that compares with what was known of the
 -- id: 'new', 'same' or 'other'.
 local function mark(id, digest, bytes, body)
-  local known = redis.call('SET', P .. 'said:' .. id, digest, 'NX', 'GET', 'EX', window)
+  local known = write('SET', P .. 'said:' .. id, digest, 'NX', 'GET', 'EX', window)
   if known then return known == digest and 'same' or 'other' end
   -- Here for the first time, unless it was a release before, or the event is open for longer than the window.
-  local seen = redis.call('GET', P .. 'seen:' .. id)
-  local record = redis.call('HMGET', event_key(id), 'said', 'body')
+  local seen, record = redis.pcall('GET', P .. 'seen:' .. id), fields(id, 'said', 'body')
+  if type(seen) ~= 'string' then seen = nil end
   if not seen and not record[2] then return 'new' end
   if seen == bytes or seen == digest or record[1] == digest or record[2] == body then return 'same' end
   redis.call('DEL', P .. 'said:' .. id)  -- what is known says something else
@@ -66,8 +83,8 @@ end
 -- Whether the very same bytes are known under an id that they had in a release before, or with other settings.
 -- If not, they are from now on, to the receivers of that release.
 local function known_by_bytes(id, bytes, body)
-  local seen = redis.call('SET', P .. 'seen:' .. id, bytes, 'NX', 'GET', 'EX', retention)
-  return seen == bytes or redis.call('HGET', event_key(id), 'body') == body
+  local seen = write('SET', P .. 'seen:' .. id, bytes, 'NX', 'GET', 'EX', retention)
+  return seen == bytes or fields(id, 'body')[1] == body
 end
 
 -- The id of what is said under an id that is taken: as long as any, and the same each time.
@@ -81,10 +98,10 @@ local function admit(id, digest, former, bytes, meta, body)
     id, former = conflict_id(conflict_of, digest), conflict_id(conflict_of, bytes)
     verdict = mark(id, digest, bytes, body)
   end
-  if verdict ~= 'new' then return redeliver(id, body), id end
+  if verdict ~= 'new' then return redeliver(id, digest, meta, body, conflict_of), id end
   if former ~= '' and former ~= id and known_by_bytes(former, bytes, body) then
     redis.call('DEL', P .. 'said:' .. id)
-    return redeliver(former, body), former
+    return redeliver(former, digest, meta, body), former
   end
   create(id, digest, meta, body, conflict_of)
   return conflict_of and 'conflict' or 'accepted', id

@@ -12,6 +12,7 @@
 --   jobhook:retrying     zset    by time due
 --   jobhook:done         zset    by time ended
 --   jobhook:dead         zset    by time ended
+--   jobhook:broken       zset    events whose record cannot be read, by time set aside
 --   jobhook:handled:<res> zset   per handler: when the newest event of a resource that it has handled occurred
 --   jobhook:handlers     string  the names of the handlers that the workers started last know, as JSON
 --   jobhook:turn:<res>   string  the event whose turn it is, where a resource's events run one at a time
@@ -21,6 +22,8 @@
 --   jobhook:swept        string  time of the last sweep
 --   jobhook:supervisors  zset    supervisors by time of their last beat; gone when none beats any more
 --   jobhook:probe:…              keys of a delivery on trial (probe.lua); deleted at once
+--   jobhook:cursor       string  where in `open` the next sweep goes on looking
+--   jobhook:wake         list    at most one token: whoever waits for events pops it, and looks
 --
 -- All times are the server's, in milliseconds, so the clocks of receivers and workers do not matter.
 
@@ -32,13 +35,65 @@ local NOW = time[1] * 1000 + math.floor(time[2] / 1000)
 
 local function event_key(id) return P .. 'event:' .. id end
 
-local function count(what, by) redis.call('HINCRBY', P .. 'counts', what, by or 1) end
+-- A script is not undone when a command in its middle fails: what a person has put in the place of a key, or of a
+-- field, must not cut it in two. So scripts that change an index begin with `refusal`, and what belongs to one
+-- event is read with `fields` and checked before anything is written.
+
+-- The keys that scripts share, and their types.
+local SHARED = {
+  open = 'zset', queued = 'zset', running = 'zset', retrying = 'zset', done = 'zset', dead = 'zset', broken = 'zset',
+  job = 'hash', counts = 'hash', swept = 'string', cursor = 'string', wake = 'list', LIST = 'list',
+}
+
+local function shared_key(name) return name == 'LIST' and LIST or P .. name end
+
+-- The type of a shared key, if it is there and of another type than it has to be.
+local function misfit(name)
+  local type = redis.call('TYPE', shared_key(name)).ok
+  return type ~= 'none' and type ~= SHARED[name] and type
+end
+
+-- The error with which a script ends before it has written anything, if one of the keys it needs cannot be used.
+local function refusal(...)
+  for _, name in ipairs({ ... }) do
+    local type = misfit(name)
+    if type then
+      return redis.error_reply('WRONGTYPE ' .. shared_key(name) .. ' is a ' .. type .. ', not a ' .. SHARED[name])
+    end
+  end
+end
+
+-- Fields of an event's record, in this order; none, if what is there is not a hash.
+local function fields(id, ...)
+  local found = redis.pcall('HMGET', event_key(id), ...)
+  if not found.err then return found end
+  if string.sub(found.err, 1, 9) == 'WRONGTYPE' then return {} end
+  return redis.call('HMGET', event_key(id), ...)  -- it is not for the record that it cannot be read: fails again
+end
+
+-- Removes a key of one event or resource if it has another type than it has to have: it is of no use.
+local function clear_misfit(key, needed)
+  local type = redis.call('TYPE', key).ok
+  if type ~= 'none' and type ~= needed then redis.call('DEL', key) end
+end
+
+-- A counter that cannot be counted up is no reason to fail.
+local function count(what, by) redis.pcall('HINCRBY', P .. 'counts', what, by or 1) end
 
 -- What a script that enqueues begins with: the job of app/inbox/jobs.py, as JSON, for `enqueue` to copy.
 local function set_job(fields)
   redis.call('DEL', P .. 'job')
   redis.call('HSET', P .. 'job', unpack(cjson.decode(fields)))
-  redis.call('SADD', RQ .. ':queues', LIST)
+  redis.pcall('SADD', RQ .. ':queues', LIST)  -- for RQ's own tools
+end
+
+-- Wakes one worker, if any waits. A token that is still there has been taken by nobody, so that nobody waits.
+-- One token is enough: whoever takes an event and leaves others in line wakes the next (work.lua). Should a worker
+-- die with the token, the next sweep wakes another one.
+local awake = false
+local function wake()
+  if not awake and redis.call('LLEN', P .. 'wake') == 0 then redis.call('LPUSH', P .. 'wake', 1) end
+  awake = true
 end
 
 -- Puts an event in line; with `received`, at its head. There it counts as queued before all others, because
@@ -47,11 +102,13 @@ local function enqueue(id, received)
   local since = NOW
   if received then
     local head = redis.call('LINDEX', LIST, 0)
+    received = tonumber(received) or NOW
     since = math.min(received, head and redis.call('ZSCORE', P .. 'queued', head) or received)
   end
   redis.call('COPY', P .. 'job', RQ .. ':job:' .. id, 'REPLACE')
   redis.call(received and 'LPUSH' or 'RPUSH', LIST, id)
   redis.call('ZADD', P .. 'queued', since, id)
+  wake()
 end
 
 local function requeue(id, from, received)
@@ -77,7 +134,7 @@ local function revive(id, state, window)
   redis.call('HSET', key, 'attempt', 0)
   redis.call('PERSIST', key)
   expire_markers(id, window)
-  redis.call('ZADD', P .. 'open', redis.call('HGET', key, 'received'), id)
+  redis.call('ZADD', P .. 'open', tonumber(fields(id, 'received')[1]) or NOW, id)
   requeue(id, state)
 end
 
@@ -96,6 +153,21 @@ local function retry(id, delay)
   redis.call('ZADD', P .. 'retrying', NOW + delay, id)
 end
 
+-- Seconds for which what is left of an unreadable record is kept.
+local BROKEN_LIFE = 7 * 86400
+
+-- Takes an event whose record cannot be read, or is gone, out of all that is worked on. What is left of it is kept
+-- for a while; if the event is delivered again meanwhile, it is recorded anew (accept.lua).
+local broken = {}
+local function set_aside(id)
+  broken[#broken + 1] = id
+  for _, index in ipairs({ 'open', 'queued', 'running', 'retrying' }) do redis.call('ZREM', P .. index, id) end
+  redis.call('ZADD', P .. 'broken', NOW, id)
+  redis.call('EXPIRE', event_key(id), BROKEN_LIFE)
+  for _, marker in ipairs({ 'said:', 'seen:' }) do redis.call('EXPIRE', P .. marker .. id, BROKEN_LIFE, 'LT') end
+  count('events:broken')
+end
+
 -- Seconds after which a turn that nobody has passed on is forgotten; a handler runs for a day at most.
 local TURN_LIFE = 7 * 86400
 
@@ -105,11 +177,12 @@ local function pass_turn(id, resource)
   if not resource then return end
   redis.call('HDEL', event_key(id), 'turn')
   local turn, line = P .. 'turn:' .. resource, P .. 'line:' .. resource
-  if redis.call('GET', turn) ~= id then return end
+  if redis.pcall('GET', turn) ~= id then return end
   redis.call('DEL', turn)
+  clear_misfit(line, 'zset')
   local waiting = redis.call('ZPOPMIN', line)[1]
   while waiting do
-    local record = redis.call('HMGET', event_key(waiting), 'state', 'received')
+    local record = fields(waiting, 'state', 'received')
     local state = record[1]
     if state == 'retrying' then requeue(waiting, 'retrying', record[2]) end
     if state == 'retrying' or state == 'queued' then
@@ -124,12 +197,12 @@ end
 -- Starts an attempt: a lease with a new fencing token. Returns the record, or nil if it is not queued.
 local function lease(id, worker, length)
   local key = event_key(id)
-  local record = redis.call('HMGET', key, 'state', 'token', 'attempt')
+  local record = fields(id, 'state', 'token', 'attempt')
   if record[1] ~= 'queued' then return nil end
   redis.call('ZREM', P .. 'queued', id)
   redis.call('ZADD', P .. 'running', NOW + length, id)
   redis.call('HSET', key, 'state', 'running', 'worker', worker, 'started', NOW,
-    'token', (record[2] or 0) + 1, 'attempt', (record[3] or 0) + 1)
+    'token', (tonumber(record[2]) or 0) + 1, 'attempt', (tonumber(record[3]) or 0) + 1)
   return redis.call('HGETALL', key)
 end
 
@@ -139,9 +212,9 @@ end
 -- kills its worker does not keep doing so without pause.
 local function crash(id, message, max_attempts, retention)
   local key = event_key(id)
-  local record = redis.call('HMGET', key, 'token', 'attempt', 'started', 'worker', 'turn')
+  local record = fields(id, 'token', 'attempt', 'started', 'worker', 'turn')
+  if not record[1] or not tonumber(record[2]) then return set_aside(id) end
   redis.call('ZREM', P .. 'running', id)
-  if not record[1] then return redis.call('ZREM', P .. 'open', id) end  -- its record was deleted by hand
   redis.call('HSET', key, 'attempt:' .. record[1], cjson.encode({
     attempt = tonumber(record[2]), started = tonumber(record[3]), ended = NOW, worker = record[4],
     outcome = 'crashed', error = { type = 'WorkerDied', message = message } }))

@@ -4,14 +4,18 @@
 -- Returns what accept.lua would. An error names the command that it came from.
 
 local server, touched, at = redis, {}, ''
-local function call(command, ...)
-  local key, destination = ...
-  at = command
-  if key then touched[key] = true end
-  if command == 'COPY' then touched[destination] = true end
-  return server.call(command, ...)
+local function noted(ask)
+  return function(command, ...)
+    local key, destination = ...
+    at = command
+    if key then touched[key] = true end
+    if command == 'COPY' then touched[destination] = true end
+    return ask(command, ...)
+  end
 end
-local redis = { call = call, sha1hex = server.sha1hex }
+local redis = {
+  call = noted(server.call), pcall = noted(server.pcall), sha1hex = server.sha1hex, error_reply = server.error_reply,
+}
 
 $COMMON
 

@@ -1,10 +1,13 @@
 #!lua
 -- Puts events back to work on request. A dead one goes on where it stopped; a done one starts anew.
 -- ARGV  RQ job, dedupe window (s), then ids.  Returns, per id, the state it was in ('' if there is no record).
+local refused = refusal('open', 'queued', 'retrying', 'done', 'dead', 'job', 'wake', 'LIST')
+if refused then return refused end
+
 local states = {}
 set_job(ARGV[1])
 for i = 3, #ARGV do
-  local state = redis.call('HGET', event_key(ARGV[i]), 'state') or ''
+  local state = fields(ARGV[i], 'state')[1] or ''
   if state == 'dead' or state == 'done' or state == 'retrying' then revive(ARGV[i], state, ARGV[2]) end
   states[#states + 1] = state
 end

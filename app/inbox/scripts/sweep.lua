@@ -2,14 +2,29 @@
 -- Heals and tidies, at most once per interval whoever asks: every unfinished event is either in line,
 -- leased, or waiting for its time; what has been forgotten on the way is found here (P2).
 --
--- ARGV  RQ job, interval (ms), patience (ms), most of each kind, max attempts, retention (s)
--- Returns {due, expired, lost, trimmed}, or an empty list if it is not yet time.
+-- ARGV  RQ job, interval (ms), patience (ms), most of each kind, max attempts, retention (s), lease (ms)
+-- Returns {due, expired, lost, trimmed, mended, broken, misfits}, or an empty list if it is not yet time.
+--   mended   how many unfinished events were in no index, or in a wrong one, and are where they belong again
+--   broken   the ids of events set aside, because their record is gone or cannot be read
+--   misfits  the keys that were of another type than they have to be, and were renamed
 
 local interval, patience, most = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local max_attempts, retention = tonumber(ARGV[5]), tonumber(ARGV[6])
+local max_attempts, retention, length = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 
-local since = NOW - tonumber(redis.call('GET', P .. 'swept') or 0)
-if since >= 0 and since < interval then return {} end
+-- A shared key of another type cannot be used, and no other script runs as long as it is there. What it held is
+-- put together again below.
+local misfits = {}
+for name in pairs(SHARED) do
+  if misfit(name) then
+    local key, kept = shared_key(name), P .. 'misfit:' .. name
+    redis.call('RENAME', key, kept)
+    redis.call('EXPIRE', kept, BROKEN_LIFE)
+    misfits[#misfits + 1] = key
+  end
+end
+
+local since = NOW - (tonumber(redis.call('GET', P .. 'swept')) or 0)
+if #misfits == 0 and since >= 0 and since < interval then return {} end
 redis.call('SET', P .. 'swept', NOW)
 set_job(ARGV[1])
 
@@ -20,19 +35,68 @@ local function follow_clock_back(by)
     redis.call('ZINCRBY', P .. 'retrying', -by, id)
   end
   for _, id in ipairs(redis.call('ZRANGE', P .. 'running', 0, -1)) do  -- as many as there are workers
-    local started = tonumber(redis.call('HGET', event_key(id), 'started') or 0)
+    local started = tonumber(fields(id, 'started')[1]) or 0
     if started > NOW then redis.call('ZINCRBY', P .. 'running', -by, id) end
   end
 end
 if since < 0 then follow_clock_back(-since) end
 
+local mended = 0
+local STATES = { queued = true, running = true, retrying = true, done = true, dead = true }
+
+-- Sees to it that an event is in the index of its state, and in no other.
+local function mend(id)
+  local key = event_key(id)
+  local state = redis.pcall('HGET', key, 'state')
+  if not STATES[state] then return set_aside(id) end
+  local received = tonumber(redis.call('HGET', key, 'received'))
+  if not received or redis.call('HEXISTS', key, 'meta') + redis.call('HEXISTS', key, 'body') < 2 then
+    return set_aside(id)
+  end
+  if state == 'done' or state == 'dead' then
+    close(id, state, retention)
+  elseif redis.call('ZSCORE', P .. state, id) then
+    return
+  elseif state == 'queued' then
+    redis.call('ZADD', P .. 'queued', math.min(received, NOW), id)  -- if it is not in line, it is found lost below
+  elseif state == 'running' then
+    redis.call('ZADD', P .. 'running', NOW + length, id)  -- its worker may be alive: it gets a whole lease
+  else
+    redis.call('ZADD', P .. 'retrying', NOW, id)  -- when it was due is not known any more
+  end
+  mended = mended + 1
+end
+
+-- Unfinished events that are in no index: slice after slice of `open`. What `open` itself has lost is in the others.
+if redis.call('EXISTS', P .. 'open') == 0 then
+  redis.call('ZUNIONSTORE', P .. 'open', 3, P .. 'queued', P .. 'running', P .. 'retrying')
+end
+local cursor = string.match(redis.call('GET', P .. 'cursor') or '', '^%d+$') or '0'
+local slice = redis.call('ZSCAN', P .. 'open', cursor, 'COUNT', most)
+redis.call('SET', P .. 'cursor', slice[1])
+for i = 1, #slice[2], 2 do mend(slice[2][i]) end
+
 local function until_(zset, limit) return redis.call('ZRANGE', P .. zset, '-inf', limit, 'BYSCORE', 'LIMIT', 0, most) end
 
+-- The ids in an index that are due by then. An entry whose event is in another state goes: it would come again for ever.
+local function due_by(index, limit)
+  local due = {}
+  for _, id in ipairs(until_(index, limit)) do
+    if fields(id, 'state')[1] == index then
+      due[#due + 1] = id
+    else
+      redis.call('ZREM', P .. index, id)
+      mend(id)
+    end
+  end
+  return due
+end
+
 -- Workers that vanished without a word: their leases have run out.
-local expired = until_('running', NOW)
+local expired = due_by('running', NOW)
 for _, id in ipairs(expired) do crash(id, 'The lease ran out: the worker vanished or hung.', max_attempts, retention) end
 
-local due = until_('retrying', NOW)
+local due = due_by('retrying', NOW)
 for _, id in ipairs(due) do requeue(id, 'retrying') end
 
 -- The RQ list is first in, first out: what was queued before its head and is still "queued" has left
@@ -42,7 +106,7 @@ for _ = 1, most do
   local head = redis.call('LINDEX', LIST, 0)
   if not head then break end
   local queued_at = tonumber(redis.call('ZSCORE', P .. 'queued', head))
-  if not queued_at and redis.call('HGET', event_key(head), 'state') == 'queued' then
+  if not queued_at and fields(head, 'state')[1] == 'queued' then
     redis.call('ZADD', P .. 'queued', NOW, head)  -- its index was deleted by hand
     queued_at = NOW
   end
@@ -54,8 +118,11 @@ for _ = 1, most do
   redis.call('LPOP', LIST)  -- an instruction whose event needs nothing any more
   redis.call('DEL', RQ .. ':job:' .. head)
 end
-local lost = until_('queued', horizon)
+local lost = due_by('queued', horizon)
 for _, id in ipairs(lost) do enqueue(id) end
+
+-- The token may have gone with a worker; and receivers of older versions leave none.
+if redis.call('LLEN', LIST) > 0 then wake() end
 
 -- Index entries of records that have expired.
 local trimmed = 0
@@ -66,5 +133,6 @@ for _, state in ipairs({ 'done', 'dead' }) do
     if redis.call('EXISTS', event_key(id)) == 0 then redis.call('DEL', P .. 'said:' .. id) end
   end
 end
+redis.call('ZREMRANGEBYSCORE', P .. 'broken', '-inf', NOW - BROKEN_LIFE * 1000)
 
-return { #due, #expired, #lost, trimmed }
+return { #due, #expired, #lost, trimmed, mended, broken, misfits }

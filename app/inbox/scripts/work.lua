@@ -15,6 +15,9 @@
 --   ended  1: recorded; 0: the token is no longer current, so nothing was changed; -1: there was none to end
 --   next   the event's id and its record | 'suspended' | false
 
+local refused = refusal('open', 'queued', 'running', 'retrying', 'done', 'dead', 'broken', 'wake', 'LIST')
+if refused then return refused end
+
 local given = cjson.decode(ARGV[1])
 
 -- A handler's newest event of a resource never gets older, in whatever order its events are done.
@@ -24,13 +27,14 @@ local function note_handled(handled)
     entries[#entries + 1] = handled.occurred
     entries[#entries + 1] = handler
   end
+  clear_misfit(key, 'zset')
   redis.call('ZADD', key, 'GT', unpack(entries))
   redis.call('EXPIRE', key, given.retention)
 end
 
 local function finish(ended)
   local id, outcome, key = ended.id, ended.outcome, event_key(ended.id)
-  local record = redis.call('HMGET', key, 'token', 'state', 'attempt:' .. ended.token, 'turn')
+  local record = fields(id, 'token', 'state', 'attempt:' .. ended.token, 'turn', 'attempt')
   if record[1] ~= ended.token then return 0 end
   if record[2] ~= 'running' then
     if record[3] == ended.attempt or ended.uncounted then return 1 end  -- asked again, because the reply was lost
@@ -39,8 +43,8 @@ local function finish(ended)
   end
   redis.call('ZREM', P .. record[2], id)
   local changes = ended.fields
-  if ended.uncounted then
-    redis.call('HINCRBY', key, 'attempt', -1)  -- and no line in its history: there may be any number of them
+  if ended.uncounted then  -- and no line in its history: there may be any number of them
+    redis.call('HSET', key, 'attempt', math.max((tonumber(record[5]) or 1) - 1, 0))
   else
     changes[#changes + 1] = 'attempt:' .. ended.token
     changes[#changes + 1] = ended.attempt
@@ -66,8 +70,12 @@ local function next_lease()
     if not id then return false end
     redis.call('DEL', RQ .. ':job:' .. id)
     local record = lease(id, given.worker, given.lease)
-    if record then return { id, record } end
+    if record then
+      if redis.call('LLEN', LIST) > 0 then wake() end
+      return { id, record }
+    end
   end
+  wake()
   return false
 end
 

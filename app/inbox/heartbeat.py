@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 from app.inbox.inbox import Inbox
 
 
-class Presence:
+class Heartbeat:
     """That of the supervisor in this process."""
 
     def __init__(self, inbox: Inbox) -> None:
