@@ -2,17 +2,25 @@
 
 import os
 import socket
-from contextlib import suppress
+
+import structlog
+
+from app.errors import describe
+
+log = structlog.stdlib.get_logger(__name__)
 
 
 def notify(state: str) -> None:
-    """Sends a state such as `READY=1` or `WATCHDOG=1`. Never waits, and never fails."""
+    """Sends a state such as `READY=1` or `WATCHDOG=1`. Never waits, and never fails: that it could not is logged."""
     address = os.environ.get("NOTIFY_SOCKET", "")
-    if not address.startswith(("/", "@")):
+    if not address:
         return
-    with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
-        channel.setblocking(False)
-        channel.sendto(state.encode(), address.replace("@", "\0", 1) if address[0] == "@" else address)
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+            manager.setblocking(False)
+            manager.sendto(state.encode(), "\0" + address[1:] if address.startswith("@") else address)
+    except OSError as error:
+        log.warning("systemd cannot be told", state=state, **describe(error))
 
 
 def watchdog() -> None:
