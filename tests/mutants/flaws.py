@@ -472,10 +472,10 @@ FLAWS = (
         "P4",
         "an unsigned header identifies the event",
         ENDPOINT,
-        "envelope = self._reader.read(payload.value)",
-        "envelope = self._reader.read(payload.value)\n"
-        '        if name := headers.joined(b"idempotency-key").decode("latin-1"):\n'
-        "            envelope = envelope._replace(event_id=name)",
+        "envelope = reader.read(payload.value)",
+        "envelope = reader.read(payload.value)\n"
+        '    if name := joined(b"idempotency-key").decode("latin-1"):\n'
+        "        envelope = envelope._replace(event_id=name)",
         "endpoint",
     ),
     flaw(
