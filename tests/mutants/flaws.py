@@ -789,7 +789,7 @@ FLAWS = (
         "app/receiver/admission.py",
         "            return Admitted(rejected, fault=bad.fault)\n",
         "            signer = 0\n",
-        "rejected",
+        "admission",
     ),
     flaw(
         "P10",
@@ -797,7 +797,7 @@ FLAWS = (
         "app/receiver/admission.py",
         ", now=rejected.received",
         "",
-        "rejected",
+        "admission",
     ),
     flaw("P3", "rejected deliveries exceed their budget", REJECT, "+ first[2][4] > budget do", "< 0 do", "rejected"),
     flaw(
