@@ -472,10 +472,10 @@ FLAWS = (
         "P4",
         "an unsigned header identifies the event",
         ENDPOINT,
-        "envelope = self._reader.read(payload.value)",
-        "envelope = self._reader.read(payload.value)\n"
-        '        if name := headers.joined(b"idempotency-key").decode("latin-1"):\n'
-        "            envelope = envelope._replace(event_id=name)",
+        "envelope = reader.read(payload.value)",
+        "envelope = reader.read(payload.value)\n"
+        '    if name := joined(b"idempotency-key").decode("latin-1"):\n'
+        "        envelope = envelope._replace(event_id=name)",
         "endpoint",
     ),
     flaw(
@@ -789,7 +789,7 @@ FLAWS = (
         "app/receiver/admission.py",
         "            return Admitted(rejected, fault=bad.fault)\n",
         "            signer = 0\n",
-        "rejected",
+        "admission",
     ),
     flaw(
         "P10",
@@ -797,7 +797,7 @@ FLAWS = (
         "app/receiver/admission.py",
         ", now=rejected.received",
         "",
-        "rejected",
+        "admission",
     ),
     flaw("P3", "rejected deliveries exceed their budget", REJECT, "+ first[2][4] > budget do", "< 0 do", "rejected"),
     flaw(
