@@ -8,6 +8,7 @@ GUARDS, INTAKE, ENDPOINT = (f"app/receiver/{name}.py" for name in ("guards", "in
 SIGNATURE, CANONICAL, IDENTITY, SAID = (
     f"app/delivery/{name}.py" for name in ("signature", "canonical", "identity", "said")
 )
+REJECT = "app/inbox/scripts/reject.lua"
 DIAGNOSE = "app/delivery/diagnosis/diagnose.py"
 LINES = "app/store/lines.py"
 FORMS, HTTP = "app/receiver/forms.py", "app/receiver/http.py"
@@ -471,10 +472,10 @@ FLAWS = (
         "P4",
         "an unsigned header identifies the event",
         ENDPOINT,
-        "envelope = self._reader.read(payload.value)",
-        "envelope = self._reader.read(payload.value)\n"
-        '        if name := headers.joined(b"idempotency-key").decode("latin-1"):\n'
-        "            envelope = envelope._replace(event_id=name)",
+        "envelope = reader.read(payload.value)",
+        "envelope = reader.read(payload.value)\n"
+        '    if name := joined(b"idempotency-key").decode("latin-1"):\n'
+        "        envelope = envelope._replace(event_id=name)",
         "endpoint",
     ),
     flaw(
@@ -659,8 +660,8 @@ FLAWS = (
         "P7",
         "a payload in the log",
         ENDPOINT,
-        "        payload = read_payload(body)\n",
-        "        payload = read_payload(body)\n        log.debug(body.decode('latin-1'))\n",
+        "    payload = read_payload(body)\n",
+        "    payload = read_payload(body)\n    log.debug(body.decode('latin-1'))\n",
         "secrets",
     ),
     flaw(
@@ -684,8 +685,8 @@ FLAWS = (
         "P8",
         "refused because it is not JSON",
         ENDPOINT,
-        "        payload = read_payload(body)\n",
-        "        payload = read_payload(body)\n        orjson.loads(body)\n",
+        "    payload = read_payload(body)\n",
+        "    payload = read_payload(body)\n    orjson.loads(body)\n",
         "endpoint",
     ),
     flaw(
@@ -781,5 +782,33 @@ FLAWS = (
         "    os.kill(os.getpid(), signal.SIGTERM)\n    time.sleep(LONGEST_STOP_SECONDS)\n    os._exit(1)\n",
         "",
         "processes",
+    ),
+    flaw(
+        "P10",
+        "a rejected delivery that does not verify is admitted",
+        "app/receiver/admission.py",
+        "            return Admitted(rejected, fault=bad.fault)\n",
+        "            signer = 0\n",
+        "admission",
+    ),
+    flaw(
+        "P10",
+        "a signed time is compared with now, when it is admitted",
+        "app/receiver/admission.py",
+        ", now=rejected.received",
+        "",
+        "admission",
+    ),
+    flaw("P3", "rejected deliveries exceed their budget", REJECT, "+ first[2][4] > budget do", "< 0 do", "rejected"),
+    flaw(
+        "P3", "kept although Redis is nearly full", REJECT, "if limit > 0 and", "if false and limit > 0 and", "rejected"
+    ),
+    flaw(
+        "P3",
+        "one peer takes all the room for rejected deliveries",
+        "app/receiver/rejections.py",
+        "return bucket.take(now) and self._all.take(now)",
+        "return self._all.take(now)",
+        "rejected",
     ),
 )

@@ -166,7 +166,8 @@ def test_where_it_can_be_written_again_a_line_begins_anew_and_the_missing_are_co
 ) -> None:
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
-    writer = os.open(fifo, os.O_RDWR)
+    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    writer = os.open(fifo, os.O_WRONLY)
     process = start(
         """
 import time
@@ -177,8 +178,8 @@ log.info("after")
 """,
         stdout=writer,
     )
-    reader = os.open(fifo, os.O_RDONLY)
     os.close(writer)
+    os.set_blocking(reader, True)
     first = os.read(reader, 2**20)
     os.close(reader)  # the last reader: writing fails from now on
     marked(tmp_path, "dropped")
