@@ -2,7 +2,6 @@
 
 import os
 import signal
-from typing import Any
 
 import pytest
 from rq.command import send_command, send_shutdown_command
@@ -24,8 +23,11 @@ def stack(server: EmbeddedServer, make_stack: MakeStack) -> Stack:
 
 
 def registered(stack: Stack) -> set[bytes]:
-    members: Any = stack.redis.smembers("rq:workers")
-    assert members == stack.redis.smembers("rq:workers:jobhook")
+    with stack.redis.pipeline() as pipeline:  # both at the same moment
+        pipeline.smembers("rq:workers")
+        pipeline.smembers("rq:workers:jobhook")
+        members, of_queue = pipeline.execute()
+    assert members == of_queue
     return set(members)
 
 
@@ -70,7 +72,7 @@ def test_killed_workers_leave_no_ghosts(stack: Stack) -> None:
 
 def kill_all(stack: Stack, supervisor: int) -> set[bytes]:
     """Kills the workers as soon as both are registered; their keys."""
-    keys = wait_until(lambda: registered(stack) if len(registered(stack)) == 2 else None, "two workers")
+    keys = wait_until(lambda: both if len(both := registered(stack)) == 2 else None, "two workers")
     for pid in children(supervisor):
         os.kill(pid, signal.SIGKILL)
     return keys or set()
