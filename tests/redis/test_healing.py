@@ -114,7 +114,7 @@ def test_a_delivery_is_refused_as_long_as_it_cannot_be_put_in_line(redis: "Redis
     spoil(redis, LIST)
     with pytest.raises(Unavailable):
         accept()
-    assert redis.keys(f"{PREFIX}event:*") == redis.keys(f"{PREFIX}seen:*") == []
+    assert redis.keys(f"{PREFIX}event:*") == redis.keys(f"{PREFIX}said:*") == []
 
 
 @pytest.mark.parametrize("state", ["queued", "running", "retrying"])
@@ -269,7 +269,7 @@ def test_the_keys_of_a_turn_may_be_spoiled(redis: "Redis", inbox: Inbox, accept:
 def test_a_marker_or_record_of_another_type_is_replaced(redis: "Redis", accept: Callable[..., str]) -> None:
     """P1: the delivery is recorded."""
     id = delivery(b"one").id
-    redis.rpush(f"{PREFIX}seen:{id}", "x")
+    redis.rpush(f"{PREFIX}said:{id}", "x")
     redis.set(key(id), "x")
     assert accept() == id
     assert redis.hget(key(id), "body") == b"one"

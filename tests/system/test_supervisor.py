@@ -225,6 +225,7 @@ def test_a_killed_supervisor_is_not_alive_and_its_successor_is(stack: Stack) -> 
     supervisor.kill()
     supervisor.wait()
     assert alive(stack).returncode == 1
+    wait_until(lambda: not stack.redis.scard("rq:workers"), "its worker to notice")
     successor = stack.start_workers()
     wait_until(lambda: f"supervisor {successor.pid}" in alive(stack).stdout, "its pulse")
 
