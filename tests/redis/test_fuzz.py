@@ -46,7 +46,8 @@ many = hypothesis.settings(
 
 @pytest.fixture(scope="module")
 def receiver(server: EmbeddedServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    with Stack(tmp_path_factory.mktemp("fuzz"), server.url, JOBHOOK_MAX_BODY_BYTES=str(LIMIT)) as stack:
+    environment = {"JOBHOOK_MAX_BODY_BYTES": str(LIMIT), "JOBHOOK_REJECTED_BYTES": "0"}
+    with Stack(tmp_path_factory.mktemp("fuzz"), server.url, **environment) as stack:
         stack.start_receiver()
         yield stack
 

@@ -73,7 +73,10 @@ local function mark(id, digest, bytes, body)
   if known then return known == digest and 'same' or 'other' end
   -- Here for the first time, unless it was a release before, or the event is open for longer than the window.
   local seen, record = redis.pcall('GET', P .. 'seen:' .. id), fields(id, 'said', 'body')
-  if type(seen) ~= 'string' then seen = nil end
+  if type(seen) == 'table' then  -- of another type, put there by hand: of no use
+    redis.call('DEL', P .. 'seen:' .. id)
+    seen = false
+  end
   if not seen and not record[2] then return 'new' end
   if seen == bytes or seen == digest or record[1] == digest or record[2] == body then return 'same' end
   redis.call('DEL', P .. 'said:' .. id)  -- what is known says something else
