@@ -3,7 +3,8 @@
 `before_schema.json` was dumped from 52fbcdb, the last version that stored no schema version: events in every
 state, a redelivered one, a conflict, one that waits for its turn, one whose step has finished.
 `code_before_schema.zip` is the code of that version (`app`, `workers` and the handlers of its tests), to be run
-beside that of today.
+beside that of today. It kept JobsiteOn's answers with `hishel`, which is no requirement any more: what it imports of
+that library is put beside it, empty, since no event of the tests asks JobsiteOn for anything.
 """
 
 import json
@@ -14,6 +15,11 @@ from zipfile import ZipFile
 
 from redis import Redis
 
+_HISHEL = {
+    "__init__.py": "class AsyncRedisStorage: ...\nclass RedisStorage: ...\nclass BaseStorage: ...\n"
+    "class AsyncBaseStorage: ...\ndef CacheOptions(**options): ...\n",
+    "httpx.py": "class AsyncCacheTransport: ...\nclass CacheTransport: ...\n",
+}
 _TIME_FIELDS = ("received", "started", "redelivered_last")
 
 
@@ -49,4 +55,8 @@ def unpack(folder: Path, name: str = "code_before_schema") -> Path:
     """The folder in which the code of an earlier version now is."""
     with ZipFile(Path(__file__).with_name(f"{name}.zip")) as archive:
         archive.extractall(folder / name)
+    package = folder / name / "hishel"
+    package.mkdir(exist_ok=True)
+    for file, code in _HISHEL.items():
+        (package / file).write_text(code, "utf-8")
     return folder / name
