@@ -11,6 +11,7 @@ from redis.exceptions import ConnectionError, RedisError, TimeoutError  # noqa: 
 
 from app.inbox.inbox import Inbox
 from app.inbox.record import HANDLER_STEP, Ended, Handled, Record
+from app.store.pools import drop_connections
 from workers import history
 from workers.coroutines import Coroutines
 from workers.event import Event, LeaseLost
@@ -94,8 +95,9 @@ class Processor:
         # Whoever stood still since taking the event may be overtaken before the timeout, which counts from here.
         if monotonic() + self._timeout > record.leased_until:
             return progress.not_begun(LeaseLost(f"Too little was left of the lease of event {record.id} to begin it."))
+        limit = time_limit(self._timeout)
         try:
-            with time_limit(self._timeout):
+            with limit:
                 if self._uses_api:
                     self._resources.forget(record)
                 self._run_each(record, progress)
@@ -103,6 +105,9 @@ class Processor:
             progress.failed_all(timeout)
         except Exception as error:  # noqa: BLE001 - our own trouble, as with Redis, is one more reason to retry
             progress.failed_all(error)
+        if limit.has_struck:
+            drop_connections(self._inbox.redis)
+            self._resources.drop()
         return progress.settle(self._limits)
 
     def _run_each(self, record: Record, progress: Progress) -> None:
@@ -113,12 +118,8 @@ class Processor:
             except BaseException as error:  # noqa: BLE001 - a handler's sys.exit() is its failure, not ours
                 progress.failed(handler.name, error)
                 causes = leaves(error)
-                if any(isinstance(cause, HandlerTimeout) for cause in causes):
-                    # It may have struck between a command and its reply.
-                    self._inbox.redis.connection_pool.disconnect(inuse_connections=False)
-                    return
-                if any(isinstance(cause, LeaseLost) for cause in causes):
-                    return  # the others are the new owner's to run
+                if any(isinstance(cause, HandlerTimeout | LeaseLost) for cause in causes):
+                    return  # there is no time for the others, or they are the new owner's to run
             else:
                 progress.done(handler)
                 # The last one's success is recorded with the end of the attempt.

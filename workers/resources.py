@@ -46,6 +46,11 @@ class Resources:
             self._made[need] = MAKERS[need](self._settings)
         return self._made[need]
 
+    def drop(self) -> None:
+        """Drops all connections of what was made: a signal that cuts a call short may leave any of them broken."""
+        if JobsiteOn in self._made:  # that for async functions cancels what it does, and is not cut
+            self(JobsiteOn).drop()
+
     def forget(self, record: Record) -> None:
         """An event about a resource makes what is cached of it stale."""
         entity, _, id = (record.resource or "").partition("/")

@@ -1,10 +1,12 @@
 """Pools of connections that mend what redis-py's lack: of what a network forgets, and of a primary that changes."""
 
 import asyncio
+import sys
 from collections.abc import Iterable
 from time import monotonic
 from typing import Any
 
+from redis import Redis
 from redis.asyncio import ConnectionPool as AsyncConnectionPool
 from redis.asyncio import Redis as AsyncRedis
 from redis.asyncio.sentinel import MasterNotFoundError
@@ -41,8 +43,24 @@ class FreshPool(ConnectionPool):
         return super().get_connection(*args, **options)
 
     def release(self, connection: Any) -> None:
+        if not isinstance(sys.exc_info()[1], Exception | None):
+            # A signal (a handler's time-out, a stop) has cut the command short, perhaps between sending it and reading
+            # the reply, which the next command would take for its own.
+            connection.disconnect()
         connection.idle_since = monotonic()
         super().release(connection)
+
+
+def drop_connections(redis: "Redis") -> None:
+    """Closes all connections of a client and forgets them, also those in use, which nobody may ever give back.
+
+    For when a signal has cut a command short: wherever that was, none of them is used again.
+    """
+    pool: Any = redis.connection_pool
+    dropped = [*pool._available_connections, *pool._in_use_connections]
+    pool.reset()
+    for connection in dropped:
+        connection.disconnect()
 
 
 class AsyncFreshPool(AsyncConnectionPool):

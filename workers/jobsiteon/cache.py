@@ -29,6 +29,7 @@ from redis.exceptions import RedisError
 
 from app.config.settings import Settings
 from app.inbox.inbox import PREFIX
+from app.store.pools import drop_connections
 from workers.jobsiteon.calls import Call, resource_of
 from workers.jobsiteon.limits import connect_briefly
 
@@ -128,6 +129,10 @@ class Cache:
     def close(self) -> None:
         """Closes the connections to Redis."""
         self._redis.close()
+
+    def drop(self) -> None:
+        """The same, whatever is under way on them."""
+        drop_connections(self._redis)
 
     def _advance(self, resource: str) -> None:
         with self._redis.pipeline(transaction=False) as pipeline:

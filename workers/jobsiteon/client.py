@@ -74,15 +74,28 @@ class JobsiteOn:
 
     def close(self) -> None:
         """Closes all connections. A client that is used again opens new ones."""
+        self.__dict__.pop("_wire", None)
         if http := self.__dict__.pop("_http", None):
             http.close()
         self._departures.close()
         self._cache.close()
 
+    def drop(self) -> None:
+        """Closes all connections at once, whatever is under way on them: for when a signal has cut a call short."""
+        wire = self.__dict__.pop("_wire", None)
+        self.__dict__.pop("_http", None)
+        if wire:
+            wire.drop()
+        self._departures.drop()
+        self._cache.drop()
+
+    @cached_property
+    def _wire(self) -> Wire:
+        return Wire(self._departures, exchange.POOL)
+
     @cached_property
     def _http(self) -> httpx.Client:
-        wire = Wire(self._departures, exchange.POOL)
-        return httpx.Client(transport=wire, **exchange.options(self._settings))
+        return httpx.Client(transport=self._wire, **exchange.options(self._settings))
 
     def _write(self, call: Call) -> Data:
         call = exchange.write(call, partial(steps.write_key, call.method, call.path))
@@ -101,7 +114,7 @@ class JobsiteOn:
             if not isinstance(error, Exception):
                 # A handler's timeout strikes anywhere, also between two lines of httpcore: then a connection
                 # may stay in use for ever, or hold half an answer. None of them is used again.
-                self.close()
+                self.drop()
             raise
         raise AssertionError("unreachable: the last attempt raises or returns")
 

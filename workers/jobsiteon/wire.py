@@ -45,6 +45,7 @@ class Departures:
         if not _SENDABLE.fullmatch(token):
             raise ConfigError("JOBSITEON_API_TOKEN: has characters that no HTTP header can carry")
         self.key = fingerprint(token)
+        self.tls = httpx.create_ssl_context()  # takes 15 ms, so it is kept when connections are made anew
         self._authorization = (b"Authorization", b"Bearer " + token)
         self._home = _address(httpx.URL(settings.api_url))
         self._limit = f"{settings.api_rate_limit} requests in {settings.api_rate_window:g} s"
@@ -101,6 +102,10 @@ class Departures:
         """Closes the connections to Redis."""
         self._rate.close()
 
+    def drop(self) -> None:
+        """The same, whatever is under way on them."""
+        self._rate.drop()
+
 
 def _address(url: httpx.URL) -> tuple[str, str, int | None]:
     return url.scheme, url.host, url.port
@@ -111,7 +116,7 @@ class Wire(httpx.BaseTransport):
 
     def __init__(self, departures: Departures, limits: httpx.Limits) -> None:
         self._departures = departures
-        self._inner = httpx.HTTPTransport(limits=limits)
+        self._inner = httpx.HTTPTransport(verify=departures.tls, limits=limits)
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Connects, waits for a place, sends."""
@@ -129,13 +134,18 @@ class Wire(httpx.BaseTransport):
         """Closes all connections."""
         self._inner.close()
 
+    def drop(self) -> None:
+        """Closes the sockets without asking the pool, whose lock may be taken for ever. It is not to be used again."""
+        for connection in self._inner._pool.connections:
+            connection.close()
+
 
 class AsyncWire(httpx.AsyncBaseTransport):
     """Sends, for `httpx.AsyncClient`. The count in Redis is asked for in a thread: one way of counting."""
 
     def __init__(self, departures: Departures, limits: httpx.Limits) -> None:
         self._departures = departures
-        self._inner = httpx.AsyncHTTPTransport(limits=limits)
+        self._inner = httpx.AsyncHTTPTransport(verify=departures.tls, limits=limits)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Connects, waits for a place, sends."""
