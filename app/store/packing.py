@@ -10,7 +10,6 @@ from typing import Any
 import hiredis
 from redis.connection import HiredisRespSerializer
 
-
 _NUMBERS = {int, float}
 
 
