@@ -3,6 +3,8 @@
 import inspect
 import math
 from contextvars import copy_context
+from queue import SimpleQueue
+from threading import Thread
 from time import monotonic
 from typing import Any
 
@@ -111,22 +113,63 @@ class Processor:
         return progress.settle(self._limits)
 
     def _run_each(self, record: Record, progress: Progress) -> None:
-        due = progress.due
-        for handler in due:
+        together: list[Handler] = []
+        for handler in progress.due:
+            if handler.is_concurrent:
+                together.append(handler)
+                continue
+            error = self._outcome(record, progress, handler)
+            if not self._note(record, progress, handler, error):
+                return
+        if together:
+            self._run_together(record, progress, together)
+
+    def _run_together(self, record: Record, progress: Progress, handlers: list[Handler]) -> None:
+        """Each in a thread of its own: one that is slow or silent takes no time from the others.
+
+        The threads keep a time of their own. One that stands still all the same is left behind when the time is up.
+        """
+        outcomes: dict[str, BaseException | None] = {}
+        ended: SimpleQueue[Handler] = SimpleQueue()
+
+        def run(handler: Handler) -> None:
+            outcomes[handler.name] = self._outcome(record, progress, handler)
+            ended.put(handler)
+
+        for handler in handlers:
             try:
-                self._call(handler, Event(record, self._inbox, handler.name, progress.attempt_of(handler)))
-            except BaseException as error:  # noqa: BLE001 - a handler's sys.exit() is its failure, not ours
-                progress.failed(handler.name, error)
-                causes = leaves(error)
-                if any(isinstance(cause, HandlerTimeout | LeaseLost) for cause in causes):
-                    return  # there is no time for the others, or they are the new owner's to run
-            else:
-                progress.done(handler)
-                # The last one's success is recorded with the end of the attempt.
-                if handler is not due[-1] and not self._inbox.record_step(
-                    record.id, record.token, HANDLER_STEP + handler.name, b"null"
-                ):
-                    return  # as above
+                Thread(target=run, args=(handler,), daemon=True).start()
+            except RuntimeError:  # there can be no more threads now
+                run(handler)
+        try:
+            for _ in handlers:
+                handler = ended.get()
+                if not self._note(record, progress, handler, outcomes[handler.name]):
+                    return
+        except HandlerTimeout:
+            for handler in handlers:
+                if handler.name in outcomes and not progress.has_ended(handler):
+                    progress.note(handler, outcomes[handler.name])
+            raise
+
+    def _outcome(self, record: Record, progress: Progress, handler: Handler) -> BaseException | None:
+        """Runs a handler. What it raised, if anything."""
+        try:
+            self._call(handler, Event(record, self._inbox, handler.name, progress.attempt_of(handler)))
+        except BaseException as error:  # noqa: BLE001 - a handler's sys.exit() is its failure, not ours
+            return error
+        return None
+
+    def _note(self, record: Record, progress: Progress, handler: Handler, error: BaseException | None) -> bool:
+        """Notes how a handler has ended. Whether others are to be run."""
+        progress.note(handler, error)
+        if error:
+            # There is no time for the others, or they are the new owner's to run.
+            return not any(isinstance(cause, HandlerTimeout | LeaseLost) for cause in leaves(error))
+        # The last one's success is recorded with the end of the attempt.
+        return progress.is_at_end or self._inbox.record_step(
+            record.id, record.token, HANDLER_STEP + handler.name, b"null"
+        )
 
     def _call(self, handler: Handler, event: Event) -> None:
         # A copy of the context: what a handler sets in it ends with the handler.

@@ -3,6 +3,7 @@
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import inf
 from time import monotonic
 from types import FrameType, TracebackType
 from typing import Self
@@ -63,6 +64,11 @@ class time_limit:  # noqa: N801 - used like a function
             return
         self.has_struck = True
         raise HandlerTimeout(f"The handlers took longer than {self._seconds:g} s.")
+
+
+def seconds_left() -> float:
+    """Until the running limit strikes, seen from any thread; infinity if there is none."""
+    return signal.getitimer(signal.ITIMER_REAL)[0] or inf
 
 
 @contextmanager
