@@ -15,13 +15,14 @@ from app.inbox.inbox import Inbox
 from app.inbox.record import HANDLER_STEP, Ended, Handled, Record
 from app.store.pools import drop_connections
 from workers import history
+from workers.answered import Answered
 from workers.coroutines import Coroutines
 from workers.event import Event, LeaseLost
 from workers.jobsiteon import AsyncJobsiteOn, JobsiteOn
 from workers.progress import Limits, Progress, Settled
 from workers.registry import Handler, Registry
 from workers.resources import Resources
-from workers.retry import leaves, span
+from workers.retry import is_mere_wait, leaves, span
 from workers.signature import not_run
 from workers.steps import Step, running
 from workers.timelimit import HandlerTimeout, time_limit
@@ -154,11 +155,16 @@ class Processor:
 
     def _outcome(self, record: Record, progress: Progress, handler: Handler) -> BaseException | None:
         """Runs a handler. What it raised, if anything."""
+        attempt = progress.attempt_of(handler)
+        answered = Answered(self._inbox, record, handler.name, attempt) if handler.needs else None
+        failure: BaseException | None = None
         try:
-            self._call(handler, Event(record, self._inbox, handler.name, progress.attempt_of(handler)))
+            self._call(handler, Event(record, self._inbox, handler.name, attempt), answered)
         except BaseException as error:  # noqa: BLE001 - a handler's sys.exit() is its failure, not ours
-            return error
-        return None
+            failure = error
+        if answered:
+            answered.end(is_continued=failure is not None and is_mere_wait(failure))
+        return failure
 
     def _note(self, record: Record, progress: Progress, handler: Handler, error: BaseException | None) -> bool:
         """Notes how a handler has ended. Whether others are to be run."""
@@ -171,12 +177,12 @@ class Processor:
             record.id, record.token, HANDLER_STEP + handler.name, b"null"
         )
 
-    def _call(self, handler: Handler, event: Event) -> None:
+    def _call(self, handler: Handler, event: Event, answered: Answered | None) -> None:
         # A copy of the context: what a handler sets in it ends with the handler.
-        copy_context().run(self._call_in_context, handler, event)
+        copy_context().run(self._call_in_context, handler, event, answered)
 
-    def _call_in_context(self, handler: Handler, event: Event) -> None:
-        with running(Step(event.id, HANDLER_STEP + handler.name)):
+    def _call_in_context(self, handler: Handler, event: Event, answered: Answered | None) -> None:
+        with running(Step(event.id, HANDLER_STEP + handler.name, answered)):
             result: Any = self._begin(handler, event)
             while result is not None and inspect.isawaitable(result):
                 result = self._coroutines.run(result)

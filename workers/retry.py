@@ -100,6 +100,12 @@ def judge(error: BaseException, used: int, max_attempts: int) -> Verdict:
     return Verdict(used, max(_wait(leaf, used) for leaf in failures))
 
 
+def is_mere_wait(error: BaseException) -> bool:
+    """Whether a handler that has raised an error is tried again without having used up an attempt."""
+    failures = [leaf for leaf in leaves(error) if not isinstance(leaf, Permanent)]
+    return bool(failures) and not any(map(_counts, failures))
+
+
 def leaves(error: BaseException) -> list[BaseException]:
     """The errors in an exception group, however deep; of any other error, the error itself."""
     found: list[BaseException] = []

@@ -2,7 +2,10 @@
 
 import asyncio
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from math import inf
 from time import monotonic
 from typing import Any
 
@@ -32,6 +35,22 @@ redis-py also has TCP keep-alive set, which lets the ends notice.
 """
 
 
+LEAST_SECONDS = 0.05
+"""What a command is given though its deadline has passed: a Redis that is well answers in less."""
+
+_deadline: ContextVar[float] = ContextVar("deadline", default=inf)
+
+
+@contextmanager
+def hurried(deadline: float) -> Iterator[None]:
+    """Commands in the block, with all their retries, are given up at the deadline, by the monotonic clock."""
+    token = _deadline.set(min(deadline, _deadline.get()))
+    try:
+        yield
+    finally:
+        _deadline.reset(token)
+
+
 class FreshPool(ConnectionPool):
     """Hands out no connection that has been idle for long: it is closed first, and so opened anew."""
 
@@ -40,7 +59,14 @@ class FreshPool(ConnectionPool):
         with self._lock:  # so that nobody gets one that is being closed
             for connection in _forgotten(self._available_connections):
                 connection.disconnect()
+            for connection in self._available_connections[-1:]:  # the next to be handed out
+                _hurry(connection)
         return super().get_connection(*args, **options)
+
+    def make_connection(self) -> Any:
+        connection = super().make_connection()
+        _hurry(connection)
+        return connection
 
     def release(self, connection: Any) -> None:
         if not isinstance(sys.exc_info()[1], Exception | None):
@@ -75,6 +101,19 @@ class AsyncFreshPool(AsyncConnectionPool):
     async def release(self, connection: Any) -> None:
         connection.idle_since = monotonic()
         await super().release(connection)
+
+
+def _hurry(connection: Any) -> None:
+    """Gives a connection as long for its next command as it is made for, or what is left if that is less."""
+    if not hasattr(connection, "patience"):
+        connection.patience = connection.socket_timeout
+    deadline, seconds = _deadline.get(), connection.patience
+    if deadline < inf:
+        left = (deadline - monotonic()) / (1 + connection.retry.get_retries())
+        seconds = min(seconds, max(left, LEAST_SECONDS))
+    if seconds != connection.socket_timeout:
+        connection.socket_timeout = connection.socket_connect_timeout = seconds
+        connection.update_current_socket_timeout(seconds)
 
 
 def _forgotten(connections: Iterable[Any]) -> list[Any]:

@@ -310,6 +310,15 @@ def test_retry_after_is_kept_within_bounds(
     assert caught.value.counts
 
 
+def test_a_date_is_one_by_the_clock_of_the_destination(send: Send, destination: Destination) -> None:
+    theirs = datetime.now(UTC) - timedelta(days=2)
+    date, until = (format_datetime(moment, usegmt=True) for moment in (theirs, theirs + timedelta(hours=1)))
+    destination.answers = [(503, {"Date": date, "Retry-After": until})]
+    with pytest.raises(Throttled) as caught:
+        send()
+    assert caught.value.seconds == 3600
+
+
 @pytest.mark.parametrize(("status", "asked"), [(503, "soon"), (503, "-1"), (503, ""), (500, "10"), (404, "10")])
 def test_a_retry_after_that_means_nothing_changes_nothing(
     send: Send, destination: Destination, status: int, asked: str

@@ -15,7 +15,7 @@ from workers.forward.errors import CircuitOpen, DestinationUnreachable, Forbidde
 from workers.forward.network import HeaderPairs, Reply, post
 from workers.forward.signer import Signer
 from workers.retry import LONGEST_WAIT_SECONDS, Permanent, wait
-from workers.retry_after import seconds_asked
+from workers.retry_after import asked_by
 from workers.timelimit import seconds_left
 
 _NOT_IN_A_HEADER = re.compile(rb"[^\t\x20-\x7e\x80-\xff]")
@@ -95,7 +95,7 @@ class Forward:
             return
         if status == HTTPStatus.GONE:
             raise Permanent(f"{name} answered 410: it wants no more events")
-        asked = seconds_asked(answer.retry_after, datetime.now(UTC))
+        asked = asked_by(answer.retry_after, answer.date)
         if asked is not None and status in {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}:
             # No sooner than the schedule: "Retry-After: 1" would use up all attempts in seconds.
             raise Throttled(name, status, min(max(asked, wait(attempt)), LONGEST_WAIT_SECONDS))

@@ -29,7 +29,8 @@ class Reply(NamedTuple):
     """What counts of an answer. Its body is not read."""
 
     status: int
-    retry_after: str
+    retry_after: list[str]
+    date: list[str]
 
 
 def post(url: str, headers: HeaderPairs, body: bytes, *, seconds: float, tls: ssl.SSLContext) -> Reply:
@@ -46,8 +47,9 @@ def post(url: str, headers: HeaderPairs, body: bytes, *, seconds: float, tls: ss
             httpcore.ConnectionPool(ssl_context=tls, network_backend=backend) as pool,
             pool.stream("POST", url, headers=headers, content=body, extensions={"timeout": timeouts}) as response,
         ):
-            fields = {name.lower(): value for name, value in response.headers}
-            return Reply(response.status, fields.get(b"retry-after", b"").decode("latin-1").strip())
+            fields = [(name.lower(), value.decode("latin-1").strip()) for name, value in response.headers]
+            retry_after, date = ([value for name, value in fields if name == of] for of in (b"retry-after", b"date"))
+            return Reply(response.status, retry_after, date)
     except httpcore.TimeoutException as error:
         raise DestinationUnreachable(f"no answer in time ({type(error).__name__})") from None
     except httpcore.NetworkError as error:

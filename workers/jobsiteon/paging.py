@@ -22,7 +22,7 @@ from urllib.parse import urljoin
 
 from workers.jobsiteon.answers import Answer
 from workers.jobsiteon.calls import Call
-from workers.jobsiteon.errors import BadResponse
+from workers.jobsiteon.errors import BadResponse, TooMuch
 
 MOST_PAGES = 1000
 """At 100 requests a minute, ten minutes of nothing else."""
@@ -216,7 +216,9 @@ class Walk:
     def _next(self, call: Call, next: Next) -> Call | None:
         if next is None:
             return None
-        if self._pages >= MOST_PAGES or not next:
+        if self._pages >= MOST_PAGES:
+            raise TooMuch(f"{call}: after {self._pages} pages there are more: ask for less, by parameters.")
+        if not next:
             raise BadResponse(f"{call}: after {self._pages} pages there are more, and no way to them.")
         if isinstance(next, str):
             try:
