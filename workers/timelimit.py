@@ -66,7 +66,7 @@ class time_limit:  # noqa: N801 - used like a function
         raise HandlerTimeout(f"The handlers took longer than {self._seconds:g} s.")
 
 
-def seconds_left() -> float:
+def seconds_to_strike() -> float:
     """Until the running limit strikes, seen from any thread; infinity if there is none."""
     return signal.getitimer(signal.ITIMER_REAL)[0] or inf
 

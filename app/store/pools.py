@@ -2,9 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Iterable
 from math import inf
 from time import monotonic
 from typing import Any
@@ -26,6 +24,8 @@ from redis.sentinel import (
     SentinelManagedSSLConnection,
 )
 
+from app.store.deadline import seconds_left
+
 IDLE_SECONDS = 2.0
 """A connection that has been idle for longer is not trusted any more.
 
@@ -37,18 +37,6 @@ redis-py also has TCP keep-alive set, which lets the ends notice.
 
 LEAST_SECONDS = 0.05
 """What a command is given though its deadline has passed: a Redis that is well answers in less."""
-
-_deadline: ContextVar[float] = ContextVar("deadline", default=inf)
-
-
-@contextmanager
-def hurried(deadline: float) -> Iterator[None]:
-    """Commands in the block, with all their retries, are given up at the deadline, by the monotonic clock."""
-    token = _deadline.set(min(deadline, _deadline.get()))
-    try:
-        yield
-    finally:
-        _deadline.reset(token)
 
 
 class FreshPool(ConnectionPool):
@@ -107,10 +95,9 @@ def _hurry(connection: Any) -> None:
     """Gives a connection as long for its next command as it is made for, or what is left if that is less."""
     if not hasattr(connection, "patience"):
         connection.patience = connection.socket_timeout
-    deadline, seconds = _deadline.get(), connection.patience
-    if deadline < inf:
-        left = (deadline - monotonic()) / (1 + connection.retry.get_retries())
-        seconds = min(seconds, max(left, LEAST_SECONDS))
+    seconds, left = connection.patience, seconds_left()
+    if left < inf:
+        seconds = min(seconds, max(left / (1 + connection.retry.get_retries()), LEAST_SECONDS))
     if seconds != connection.socket_timeout:
         connection.socket_timeout = connection.socket_connect_timeout = seconds
         connection.update_current_socket_timeout(seconds)

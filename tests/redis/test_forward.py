@@ -47,7 +47,7 @@ from workers.forward.signer import Signer
 from workers.processor import Processor
 from workers.registry import Registry
 from workers.retry import LONGEST_WAIT_SECONDS
-from workers.timelimit import seconds_left
+from workers.timelimit import seconds_to_strike
 
 SECRET = "whsec_" + base64.b64encode(b"secret of the tests, 32 bytes ok").decode()
 OTHER_SECRET = "whsec_" + base64.b64encode(b"another secret of the tests, 36 byte").decode()
@@ -777,7 +777,7 @@ def test_what_other_handlers_leave_of_the_time_is_enough_or_it_is_sent_later(
 
     @registry.on("*")
     def use_up(_: Event) -> None:
-        wait_until(lambda: seconds_left() < 1.0, "half of the time to be over")
+        wait_until(lambda: seconds_to_strike() < 1.0, "half of the time to be over")
 
     inbox.settings = settings.model_copy(update={"handler_timeout": 2.0, "max_attempts": 1})
     queue_events(settings, 1)

@@ -36,6 +36,18 @@ def test_every_form_is_walked_to_its_end(client: Client, jobsiteon: World, form:
     assert [len(page) for page in client.pages("/contacts")] == ([5] if form == "bare" else [2, 2, 1])
 
 
+@pytest.mark.parametrize("form", get_args(Form))
+def test_so_is_it_with_cookies_compressed_and_slow(client: Client, jobsiteon: World, form: Form) -> None:
+    api = jobsiteon.api
+    api.paging, api.cookie, api.gzips, api.delay = form, "name=\xe9; Path=/", True, 0.01
+    if form == "stuck":
+        with pytest.raises(BadResponse, match="same again"):
+            client.items("/contacts")
+    else:
+        assert [contact["id"] for contact in client.items("/contacts")] == IDS
+    assert {seen.cookie for seen in api.seen} == {None}
+
+
 def test_parameters_are_kept_from_page_to_page(client: Client, jobsiteon: World) -> None:
     client.items("/contacts", city="Boulder")
     assert all("city=Boulder" in seen.query for seen in jobsiteon.api.seen)

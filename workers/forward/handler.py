@@ -16,7 +16,7 @@ from workers.forward.network import HeaderPairs, Reply, post
 from workers.forward.signer import Signer
 from workers.retry import LONGEST_WAIT_SECONDS, Permanent, wait
 from workers.retry_after import asked_by
-from workers.timelimit import seconds_left
+from workers.timelimit import seconds_to_strike
 
 _NOT_IN_A_HEADER = re.compile(rb"[^\t\x20-\x7e\x80-\xff]")
 
@@ -56,7 +56,7 @@ class Forward:
             Permanent: it is not to be sent again.
         """
         deadline = monotonic() + self._seconds
-        if seconds_left() < self._seconds:
+        if seconds_to_strike() < self._seconds:
             raise TooLate(self._destination.name)
         if seconds := self._circuit.enter():
             raise CircuitOpen(self._destination.name, seconds)

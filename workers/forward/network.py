@@ -10,12 +10,13 @@ import socket
 import ssl
 from collections.abc import Iterable, Sequence
 from time import monotonic
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import httpcore
 
 from workers.forward.address import is_forbidden
 from workers.forward.errors import DestinationUnreachable, ForbiddenAddress
+from workers.timed import TimedStream, at_most
 
 CONNECT_SECONDS = 3.0
 """For a connection to one address, and again for TLS."""
@@ -77,38 +78,15 @@ class _CheckedBackend(httpcore.NetworkBackend):
         for address in _resolve(host, port):
             try:
                 stream = self._backend.connect_tcp(
-                    address, port, _left(self._deadline, timeout), local_address, socket_options
+                    address, port, at_most(self._seconds_left(), timeout), local_address, socket_options
                 )
-                return _TimedStream(stream, self._deadline)
+                return TimedStream(stream, self._seconds_left)
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as failure:
                 error = error or failure
         raise error or httpcore.ConnectError("the name has no address")
 
-
-class _TimedStream(httpcore.NetworkStream):
-    """A stream on which nothing takes longer than to the deadline, as trickling bytes would."""
-
-    def __init__(self, stream: httpcore.NetworkStream, deadline: float) -> None:
-        self._stream = stream
-        self._deadline = deadline
-
-    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return self._stream.read(max_bytes, _left(self._deadline, timeout))
-
-    def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._stream.write(buffer, _left(self._deadline, timeout))
-
-    def close(self) -> None:
-        self._stream.close()
-
-    def start_tls(
-        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
-    ) -> httpcore.NetworkStream:
-        left = _left(self._deadline, timeout)
-        return _TimedStream(self._stream.start_tls(ssl_context, server_hostname, left), self._deadline)
-
-    def get_extra_info(self, info: str) -> Any:
-        return self._stream.get_extra_info(info)
+    def _seconds_left(self) -> float:
+        return self._deadline - monotonic()
 
 
 def _resolve(host: str, port: int) -> list[str]:
@@ -121,10 +99,3 @@ def _resolve(host: str, port: int) -> list[str]:
     if any(is_forbidden(address) for address in addresses):
         raise ForbiddenAddress("the name leads to a link-local, metadata, multicast or unspecified address")
     return addresses
-
-
-def _left(deadline: float, timeout: float | None) -> float:
-    left = deadline - monotonic()
-    if left <= 0:
-        raise httpcore.ReadTimeout("the time is up")
-    return left if timeout is None else min(left, timeout)

@@ -8,7 +8,7 @@ import httpx
 import stamina
 
 from app.config.settings import Settings
-from app.store.pools import hurried
+from app.store.deadline import hurried
 from workers import steps
 from workers.jobsiteon import exchange
 from workers.jobsiteon.answers import Answer

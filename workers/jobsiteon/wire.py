@@ -14,22 +14,21 @@ from collections.abc import Iterator
 from time import monotonic
 from typing import Any
 
+import httpcore
 import httpx
 
 from app.config.settings import Settings
 from app.errors import ConfigError
+from app.store.deadline import seconds_left
 from workers.jobsiteon.answers import UNSAID_RETRY_AFTER_SECONDS, retry_after
 from workers.jobsiteon.errors import BadResponse, RateLimited
 from workers.jobsiteon.limits import RateLimit, fingerprint
 from workers.jobsiteon.retries import SHORT_WAIT_SECONDS, Deadline
+from workers.timed import TimedStream
 
 CONNECT_SECONDS = 3.0
 READ_SECONDS = 8.0
-"""Between two pieces of an answer. Under the default of the whole call, so that a try may follow.
-
-Without asyncio, headers that come byte by byte are not measured against the deadline of the call: the
-handler's own time limit ends that. The body is.
-"""
+"""Between two pieces of an answer. Under the default of the whole call, so that a try may follow."""
 _CONNECTED = ".send_request_headers.started"
 """How the event of httpcore ends that comes between having a connection and sending."""
 _SENDABLE = re.compile(rb"[\x21-\x7e]+")
@@ -111,12 +110,20 @@ def _address(url: httpx.URL) -> tuple[str, str, int | None]:
     return url.scheme, url.host, url.port
 
 
+class _TimedBackend(httpcore.SyncBackend):
+    """Connections that keep the deadline of the call that they are used for. With asyncio, the call keeps it itself."""
+
+    def connect_tcp(self, *args: Any, **options: Any) -> httpcore.NetworkStream:
+        return TimedStream(super().connect_tcp(*args, **options), seconds_left)
+
+
 class Wire(httpx.BaseTransport):
     """Sends, for `httpx.Client`."""
 
     def __init__(self, departures: Departures, limits: httpx.Limits) -> None:
         self._departures = departures
         self._inner = httpx.HTTPTransport(verify=departures.tls, limits=limits)
+        self._inner._pool._network_backend = _TimedBackend()  # httpx has no other way to it
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Connects, waits for a place, sends."""
