@@ -163,6 +163,13 @@ OLD_KEYS = Problem(
     "{keys} still accepted",
     "when the rotation is done, empty JOBSITEON_PREVIOUS_API_KEYS",
 )
+REJECTED = Problem(
+    "rejected",
+    "warn",
+    "deliveries refused for their signature: {number}, the last one at {when}",
+    "see which ones they were with `jobhook rejected`, and why with `jobhook diagnose`; if they were JobsiteOn's, "
+    "`jobhook rejected --admit` records them once the settings are right",
+)
 
 PROBLEMS = tuple(value for value in tuple(globals().values()) if isinstance(value, Problem))
 
