@@ -111,7 +111,7 @@ def test_a_worker_ended_by_any_signal_is_replaced(stack: Stack, number: int) -> 
 
 
 def test_what_cannot_go_on_takes_its_workers_along(stack: Stack, order: Path) -> None:
-    """P9: it ends at once, and says so by its exit code, so that it is started anew. Nor do they finish what they do."""
+    """P9: it ends at once, and says so by its exit code, so that it is started anew. They finish nothing."""
     supervisor = stack.start_workers(2, **sabotaged(order))
     workers = children(supervisor.pid)
     (id,) = queue_events(stack.settings, 1, "test.wait")
