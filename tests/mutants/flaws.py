@@ -167,8 +167,7 @@ FLAWS = (
         SWEEP,
         "if redis.call('LLEN', LIST) > 0 then wake() end",
         "",
-        "presence",
-        "healing",
+        "inbox",
     ),
     flaw(
         "P2",
@@ -176,7 +175,7 @@ FLAWS = (
         WORK,
         "      if redis.call('LLEN', LIST) > 0 then wake() end\n",
         "",
-        "presence",
+        "inbox",
     ),
     flaw(
         "P2",
