@@ -52,12 +52,14 @@ class FreshPool(ConnectionPool):
         return super().get_connection(*args, **options)
 
     def make_connection(self) -> Any:
-        connection = super().make_connection()
+        connection: Any = super().make_connection()
+        connection.patience = connection.socket_timeout
         _hurry(connection)
         return connection
 
     def release(self, connection: Any) -> None:
-        if not isinstance(sys.exc_info()[1], Exception | None):
+        error = sys.exc_info()[1]
+        if error is not None and not isinstance(error, Exception):
             # A signal (a handler's time-out, a stop) has cut the command short, perhaps between sending it and reading
             # the reply, which the next command would take for its own.
             connection.disconnect()
@@ -93,8 +95,6 @@ class AsyncFreshPool(AsyncConnectionPool):
 
 def _hurry(connection: Any) -> None:
     """Gives a connection as long for its next command as it is made for, or what is left if that is less."""
-    if not hasattr(connection, "patience"):
-        connection.patience = connection.socket_timeout
     seconds, left = connection.patience, seconds_left()
     if left < inf:
         seconds = min(seconds, max(left / (1 + connection.retry.get_retries()), LEAST_SECONDS))

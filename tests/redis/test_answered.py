@@ -223,6 +223,21 @@ def test_nor_does_one_go_on_that_has_failed_since(runs: Runs) -> None:
     assert len(runs.jobsiteon.api.seen) == 2 * PAGES
 
 
+def test_nor_one_that_has_failed_before_it_could_read(runs: Runs) -> None:
+    run = 0
+
+    @runs.registry.on("*")
+    def read(_: Event, jobsiteon: JobsiteOn) -> None:
+        nonlocal run
+        run += 1
+        if run == 2:
+            raise ValueError
+        list(jobsiteon.contacts.list())
+
+    assert runs()[0] == 4
+    assert len(runs.jobsiteon.api.seen) == LIMIT + PAGES
+
+
 def test_a_handler_that_changes_what_it_is_given_gets_it_unchanged(runs: Runs) -> None:
     @runs.registry.on("*")
     def read(_: Event, jobsiteon: JobsiteOn) -> None:
