@@ -119,15 +119,15 @@ class Answered:
     def _load(self) -> None:
         try:
             stored: Any = self._inbox.redis.hget(self._key, self._handler)
-        except RedisError:
-            return
-        if not stored:
-            return
-        self._was_loaded = True
-        attempt, reads = orjson.loads(zlib.decompress(stored))
-        if attempt == self._attempt:
-            self._reads = {key: Read(body.encode("latin-1"), links) for key, (body, links) in reads.items()}
-            self._bytes = sum(len(read.body) for read in self._reads.values())
+            if not stored:
+                return
+            self._was_loaded = True
+            attempt, reads = orjson.loads(zlib.decompress(stored))
+            if attempt == self._attempt:
+                self._reads = {key: Read(body.encode("latin-1"), links) for key, (body, links) in reads.items()}
+        except (RedisError, zlib.error, ValueError) as error:
+            log.warning("answers cannot be read", id=self._record.id, handler=self._handler, **describe(error))
+        self._bytes = sum(len(read.body) for read in self._reads.values())
 
     def _keep(self) -> None:
         if self.is_too_much or not has_room(self._inbox.redis):

@@ -238,6 +238,26 @@ def test_nor_one_that_has_failed_before_it_could_read(runs: Runs) -> None:
     assert len(runs.jobsiteon.api.seen) == LIMIT + PAGES
 
 
+@pytest.mark.parametrize("spoil", ["hset {key} collect x", "set {key} x"])
+def test_what_is_spoiled_is_read_anew(runs: Runs, redis: "Redis", spoil: str) -> None:
+    """No error but the API's own leaves the client."""
+    found: list[Any] = []
+
+    @runs.registry.on("*", name="collect")
+    def collect(_: Event, jobsiteon: JobsiteOn) -> None:
+        for key in redis.scan_iter("jobhook:answers:*"):
+            redis.delete(key)
+            redis.execute_command(*spoil.format(key=key.decode()).split())  # type: ignore[no-untyped-call]
+        found.append(len(list(jobsiteon.contacts.list())))
+
+    runs.jobsiteon.api.objects["contacts"] = {f"con_{n}": {"id": f"con_{n}"} for n in range(2 * LIMIT)}
+    with JobsiteOn(runs.jobsiteon.settings) as another:
+        another.contacts.get("con_1")
+    assert runs()[0] == 2
+    assert found == [2 * LIMIT]
+    assert len(runs.jobsiteon.api.seen) == 1 + (LIMIT - 1) + LIMIT
+
+
 def test_a_handler_that_changes_what_it_is_given_gets_it_unchanged(runs: Runs) -> None:
     @runs.registry.on("*")
     def read(_: Event, jobsiteon: JobsiteOn) -> None:

@@ -9,8 +9,10 @@ a request waits for one of the pool's connections, or for a server that does not
 
 import asyncio
 import re
+import ssl
 import time
 from collections.abc import Iterator
+from functools import cached_property
 from time import monotonic
 from typing import Any
 
@@ -44,11 +46,15 @@ class Departures:
         if not _SENDABLE.fullmatch(token):
             raise ConfigError("JOBSITEON_API_TOKEN: has characters that no HTTP header can carry")
         self.key = fingerprint(token)
-        self.tls = httpx.create_ssl_context()  # takes 15 ms, so it is kept when connections are made anew
         self._authorization = (b"Authorization", b"Bearer " + token)
         self._home = _address(httpx.URL(settings.api_url))
         self._limit = f"{settings.api_rate_limit} requests in {settings.api_rate_window:g} s"
         self._rate = RateLimit(settings, self.key)
+
+    @cached_property
+    def tls(self) -> ssl.SSLContext:
+        """Takes 15 ms to make, so it is kept when all connections are made anew."""
+        return httpx.create_ssl_context()
 
     def check(self, request: httpx.Request) -> Iterator[float]:
         """Seconds to sleep, again and again, until a connection is worth having: there is a place to be taken.
