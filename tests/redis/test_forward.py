@@ -723,6 +723,23 @@ def test_destinations_are_asked_at_the_same_time(
     assert ended.outcome == "done"
 
 
+def test_where_there_can_be_no_more_threads_they_are_asked_one_after_the_other(
+    inbox: Inbox, settings: Settings, destination: Destination, other: Destination, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P2: as under a limit of processes and threads."""
+
+    class NoThread(threading.Thread):
+        def start(self) -> None:
+            raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("workers.processor.Thread", NoThread)
+    queue_events(settings, 1)
+    ended = Processor(inbox, forwarding(settings, f"*={other.url}", f"*={destination.url}")).process(take(inbox))
+    assert ended
+    assert ended.outcome == "done"
+    assert len(destination.received) == len(other.received) == 1
+
+
 def test_a_success_is_recorded_while_others_are_waited_for(
     inbox: Inbox, settings: Settings, destination: Destination
 ) -> None:
