@@ -1,5 +1,6 @@
 """The application: what is assembled from which parts. Nothing happens at import."""
 
+import asyncio
 import gc
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -12,18 +13,23 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app import __version__
+from app.config.reload import LOOK_SECONDS, Reloader
 from app.config.settings import Settings
 from app.config.sources import load_settings
 from app.delivery.scheme import Scheme
 from app.errors import describe
 from app.inbox.inbox import Inbox
 from app.ops import logs
+from app.ops.hangup import on_hangup
 from app.ops.health import COMMAND_SECONDS, Health, refuse_to_start
+from app.ops.keys import measure, reloading
 from app.ops.metrics import CONTENT_TYPE, Metrics
 from app.ops.parent import end_with_parent
 from app.ops.problems import Check
+from app.ops.rounds import Rounds
 from app.receiver.endpoint import PATHS, Receiver
 from app.receiver.intake import Intake
+from app.receiver.keys import Keys
 from app.receiver.openapi import describe_webhook
 from app.receiver.refusals import REFUSALS, ReadOnly, Refusal, Unexpected
 from app.receiver.rejections import DROPPED, FAULTS, Rejections
@@ -63,6 +69,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     Raises:
         ConfigError: the settings, or the Redis they name, cannot be used.
     """
+    reloads = settings is None
     settings = settings or load_settings()
     logs.configure(settings)
     redis = connect(settings.redis_url, timeout=COMMAND_SECONDS)
@@ -70,7 +77,22 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     inbox = Inbox(redis, settings)
     health = Health(settings)
     intake = Intake(settings)
-    metrics = Metrics(inbox.stats, [refusal.slug for refusal in REFUSALS], FAULTS, DROPPED)
+    metrics = Metrics(
+        inbox.stats,
+        lambda: measure(reloader.settings, redis),
+        lambda: reloader.problem is None,
+        [refusal.slug for refusal in REFUSALS],
+        FAULTS,
+        DROPPED,
+    )
+    keys = Keys(settings, metrics.verified)
+
+    def use(changed: Settings) -> None:
+        keys.use(changed)
+        health.settings = changed
+
+    reloader = Reloader(settings, use)
+    rounds = Rounds("keys", LOOK_SECONDS, *([reloader.look] if reloads else []), keys.tell)
     rejections = Rejections(settings, metrics.not_kept)
 
     @asynccontextmanager
@@ -79,14 +101,21 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         gc.freeze()  # what is loaded by now stays: no use in looking through it again and again
         end_with_parent()
         await intake.start()
+        rounds.start()
+        if reloads:
+            on_hangup(reloader.ask, rounds.wake)
         yield
         await intake.close()
+        await asyncio.to_thread(rounds.close)
+        await asyncio.to_thread(keys.close)
         await rejections.close()
         health.close()
         redis.close()
 
-    endpoint = Receiver(settings, intake, metrics, rejections)
-    app = _assemble(settings.signature_scheme, health.check, metrics.scrape, lifespan)
+    endpoint = Receiver(settings, keys, intake, metrics, rejections)
+    app = _assemble(
+        settings.signature_scheme, lambda: [*reloading(reloader), *health.check()], metrics.scrape, lifespan
+    )
     app.webhook = endpoint
     app.router.routes += [Route(path, endpoint) for path in PATHS]  # for an application that mounts this one
     app.router.default = endpoint.nowhere

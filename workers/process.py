@@ -29,4 +29,6 @@ def process() -> None:
 @cache
 def _processor() -> Processor:
     settings = load_settings()
-    return Processor(Inbox(connect(settings), settings), load(settings))
+    processor = Processor(Inbox(connect(settings), settings), load(settings))
+    processor.follow_keys()
+    return processor

@@ -9,8 +9,10 @@ from typing import Any
 import structlog
 from redis.exceptions import ConnectionError, RedisError, TimeoutError  # noqa: A004
 
+from app.config.reload import LOOK_SECONDS, Reloader
 from app.inbox.inbox import Inbox
 from app.inbox.record import HANDLER_STEP, Ended, Handled, Record
+from app.ops.rounds import Rounds
 from workers import history
 from workers.coroutines import Coroutines
 from workers.event import Event, LeaseLost
@@ -76,6 +78,15 @@ class Processor:
             fields=settled.fields,
             handled=_handled(record, progress),
         )
+
+    def follow_keys(self) -> None:
+        """From now on works with the keys of now when they change, in this process.
+
+        Nothing is said of it: each process would say the same as its supervisor.
+        """
+        if self._uses_api:
+            reloader = Reloader(self._inbox.settings, self._resources.use, tells=False)
+            Rounds("keys", LOOK_SECONDS, reloader.look).start()
 
     def close(self) -> None:
         """Ends the event loop of async handlers, if there was any."""

@@ -16,7 +16,7 @@ from app.errors import ConfigError
 from app.inbox.inbox import connect
 from app.ops import handlers
 from app.ops.health import Health
-from app.ops.problems import IGNORED_SETTING, OLD_KEYS, PLAIN_HTTP, WRONG_HANDLERS, WRONG_SETTING, Check, as_markdown
+from app.ops.problems import IGNORED_SETTING, PLAIN_HTTP, WRONG_HANDLERS, WRONG_SETTING, Check, as_markdown
 
 IMPORT_SECONDS = 30.0
 """How long importing the handlers may take."""
@@ -96,6 +96,4 @@ def _settings(current: Settings) -> list[Check]:
     findings = [IGNORED_SETTING.found(note=note) for note in notes()]
     if not current.require_https:
         findings.append(PLAIN_HTTP.found())
-    if number := len(current.previous_api_keys):
-        findings.append(OLD_KEYS.found(keys="1 previous key" if number == 1 else f"{number} previous keys"))
     return findings

@@ -162,7 +162,7 @@ def life(record: Record, due: float | None = None) -> Iterator[str]:
 def _moments(record: Record, due: float | None) -> Iterator[tuple[float, list[str]]]:
     """What happened, in this order; each in lines."""
     origin = f"{len(record.body)} bytes from {record.meta.get('client')}"
-    yield _moment(record.received, "received", f"{origin}, signed with the {record.meta.get('key')} key")
+    yield _moment(record.received, "received", f"{origin}, signed with the {_key(record)}")
     if admitted := record.meta.get("admitted"):
         why = f"by {plain(admitted['by'])}, verified again; refused at {admitted['refused_at']} for its signature"
         yield _moment(record.received, "admitted", why)
@@ -283,3 +283,9 @@ def _moment(
         lines.append(f"      [red]{plain(error['type'])}[/]: {plain(error['message'])}")
         lines += [f"      [dim]{plain(line)}[/]" for line in (error.get("traceback") or "").splitlines()]
     return seconds, lines
+
+
+def _key(record: Record) -> str:
+    """The key that signed, as `jobhook keys` has it; records of earlier releases have no fingerprint."""
+    role, fingerprint = record.meta.get("key"), record.meta.get("fingerprint")
+    return f"{role} key" + (f" ({plain(str(fingerprint))})" if fingerprint else "")

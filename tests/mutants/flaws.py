@@ -11,6 +11,7 @@ SIGNATURE, CANONICAL, IDENTITY, SAID = (
 REJECT = "app/inbox/scripts/reject.lua"
 DIAGNOSE = "app/delivery/diagnosis/diagnose.py"
 LINES = "app/store/lines.py"
+RELOAD = "app/config/reload.py"
 FORMS, HTTP = "app/receiver/forms.py", "app/receiver/http.py"
 PROGRESS, SIGNATURES = "workers/progress.py", "workers/signature.py"
 SUPERVISOR = "workers/supervisor.py"
@@ -283,11 +284,16 @@ FLAWS = (
         "identified before it is verified",
         "P3",
         (
-            Edit(ENDPOINT, "signer = self._verifier.verify(", "signer = 0\n            _ = (lambda *_: None)("),
+            Edit(
+                ENDPOINT,
+                "signer = self._keys.ring.verify(",
+                "signer = self._keys.ring.keys[0].key\n            _ = (lambda *_: None)(",
+            ),
             Edit(
                 ENDPOINT,
                 "        return receipt, envelope, client, len(body)",
-                "        self._verifier.verify(headers.all, body)\n        return receipt, envelope, client, len(body)",
+                "        self._keys.ring.verify(headers.all, body, '', b'', b'')\n"
+                "        return receipt, envelope, client, len(body)",
             ),
         ),
         ("strangers",),
@@ -802,6 +808,46 @@ FLAWS = (
     flaw("P3", "rejected deliveries exceed their budget", REJECT, "+ first[2][4] > budget do", "< 0 do", "rejected"),
     flaw(
         "P3", "kept although Redis is nearly full", REJECT, "if limit > 0 and", "if false and limit > 0 and", "rejected"
+    ),
+    flaw(
+        "P10",
+        "a file of keys is read while it is being written",
+        RELOAD,
+        "if asked or (stands_still and (",
+        "if asked or ((",
+        "reload",
+    ),
+    flaw(
+        "P10",
+        "keys are taken from a file that changed while it was read",
+        RELOAD,
+        "if _stamp(self._files) != stamp:",
+        "if False:",
+        "reload",
+    ),
+    flaw(
+        "P10",
+        "a key is taken over that does not have the form of the scheme in force",
+        RELOAD,
+        "            Verifier(settings.signing_keys, settings.signature_scheme)\n",
+        "            pass\n",
+        "reload",
+    ),
+    flaw(
+        "P10",
+        "a previous key is called safe to revoke before the current one has taken over",
+        "app/ops/keys.py",
+        "if current is None or not current.last or current.last <= silent_since:",
+        "if False:",
+        "keys",
+    ),
+    flaw(
+        "P10",
+        "workers go on with the API key that they have begun with",
+        "workers/resources.py",
+        "                made.use(settings)\n",
+        "                pass\n",
+        "keys",
     ),
     flaw(
         "P3",

@@ -21,6 +21,7 @@
 --   jobhook:counts       hash    counters since ever
 --   jobhook:swept        string  time of the last sweep
 --   jobhook:supervisors  zset    supervisors by time of their last beat; gone when none beats any more
+--   jobhook:keys         hash    what is remembered of JobsiteOn's keys, by fingerprint (keys.lua)
 --   jobhook:probe:…              keys of a delivery on trial (probe.lua); deleted at once
 --   jobhook:cursor       string  where in `open` the next sweep goes on looking
 --   jobhook:wake         list    at most one token: whoever waits for events pops it, and looks
