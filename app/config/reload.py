@@ -37,8 +37,8 @@ class Reloader:
     def __init__(self, settings: Settings, use: Callable[[Settings], None], *, tells: bool = True) -> None:
         """Begins with the settings of the start. `use` is called with others when keys have changed.
 
-        If `use` raises a ConfigError, the keys stay as they are. With `tells` false nothing is logged: for a process
-        beside another one that looks at the same files and says what it sees.
+        If `use` raises a ConfigError, the keys stay as they are. With `tells` false only that is logged: for a
+        process beside another one that looks at the same files and says what it sees.
         """
         self.settings = settings
         self.problem: str | None = None
@@ -89,7 +89,8 @@ class Reloader:
             problem = self._adopt(sources.settings)
             self._compare(sources)
         if problem and (asked or problem != self.problem):
-            self._say("error", "keys not reloaded: those in force stay", problem=problem)
+            # What is found only after reading may concern this process alone, such as a key that no header carries.
+            self._say("error", "keys not reloaded: those in force stay", always=sources is not None, problem=problem)
         elif not problem and (asked or self.problem or self.settings is not before):
             current, *previous = (key.fingerprint for key in signing_keys(self.settings))
             what = "keys reloaded" if self.settings is not before else "keys read: as before"
@@ -129,8 +130,10 @@ class Reloader:
                 self._say("warning", "setting", note=note)
         self._notes = sources.notes
 
-    def _say(self, level: Literal["info", "warning", "error"], what: str, **more: object) -> None:
-        if self._tells:
+    def _say(
+        self, level: Literal["info", "warning", "error"], what: str, *, always: bool = False, **more: object
+    ) -> None:
+        if self._tells or always:
             getattr(log, level)(what, **more)
 
 
@@ -143,8 +146,10 @@ def _stamp(files: tuple[Path, ...]) -> _Stamp:
     found: list[tuple[object, ...]] = []
     for file in files:
         found.append(_stat(file))
-        if file.is_dir():
+        try:
             found += [_stat(one) for one in sorted(file.iterdir()) if is_known(one.name)]
+        except OSError as error:  # it is no folder, or cannot be read
+            found.append((file, error.errno))
     return tuple(found)
 
 

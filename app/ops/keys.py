@@ -152,7 +152,7 @@ def _standing(name: str, fingerprint: str, memory: Known, what: str) -> Standing
 def _other(key: KnownKey, now: float) -> tuple[str, str]:
     """What to call a key that is not configured here, and what to say of it."""
     if now - key.held < HELD_SECONDS:
-        return ELSEWHERE, "not configured here, but a receiver has it"
+        return ELSEWHERE, "not configured here, but a receiver had it less than a minute ago"
     return RETIRED, f"retired on {at(key.held)}"
 
 

@@ -144,7 +144,7 @@ def test_the_age_of_the_current_key_is_told_and_louder_when_it_is_overdue(
 
 def test_a_key_that_is_not_configured_is_remembered(redis: "Redis", settings: Settings) -> None:
     tell(redis, [Use(of(KEY), 0, 0.0), Use(of(OLD), 2, 0.0)])
-    assert said(settings, redis)["elsewhere"] == "not configured here, but a receiver has it"
+    assert said(settings, redis)["elsewhere"] == "not configured here, but a receiver had it less than a minute ago"
     shift(redis, OLD, "held", DAY_MS)
     *_, retired = standings(settings, redis)
     assert (retired.name, retired.fingerprint, retired.week) == ("retired", of(OLD), 2)

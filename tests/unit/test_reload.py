@@ -310,7 +310,34 @@ def test_a_changed_folder_does_not_change_where_keys_are_looked_for(
     assert keys_of(reloader.settings) == [NEW]
 
 
-def test_one_that_does_not_tell_logs_nothing(dotenv: Path) -> None:
+def test_a_folder_that_cannot_be_read_any_more_is_said_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = folder_of_secrets(tmp_path, monkeypatch)
+    (folder / "JOBSITEON_API_KEY").write_text(OLD)
+    reloader = started()
+    folder.rename(tmp_path / "elsewhere")
+    folder.write_text("")
+    with capture_logs() as logs:
+        settle(reloader)
+        settle(reloader)
+    assert keys_of(reloader.settings) == [OLD]
+    (line,) = logs
+    assert "is a file, not a folder" in line["problem"]
+
+
+def test_a_quiet_one_says_what_is_wrong_for_its_process_alone(dotenv: Path) -> None:
+    def refuse(_: Settings) -> None:
+        raise ConfigError("JOBSITEON_API_TOKEN: has characters that no HTTP header can carry")
+
+    reloader = Reloader(load_settings(), refuse, tells=False)
+    settle(reloader)
+    swap(dotenv, in_dotenv(f"JOBSITEON_API_KEY={NEW}"))
+    with capture_logs() as logs:
+        settle(reloader)
+        settle(reloader)
+    assert [line["log_level"] for line in logs] == ["error"]
+
+
+def test_a_quiet_one_leaves_the_rest_to_another(dotenv: Path) -> None:
     reloader = Reloader(load_settings(), lambda _: None, tells=False)
     settle(reloader)
     swap(dotenv, "")
