@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
@@ -17,7 +18,7 @@ from app.config.reload import LOOK_SECONDS, Reloader
 from app.config.settings import Settings
 from app.config.sources import load_settings
 from app.delivery.scheme import Scheme
-from app.errors import describe
+from app.errors import ConfigError, describe
 from app.inbox.inbox import Inbox
 from app.ops import logs
 from app.ops.hangup import on_hangup
@@ -61,6 +62,16 @@ class _Application(FastAPI):
                 await super().__call__(scope, receive, send)
             except Exception as error:  # noqa: BLE001 - it has been answered; its text may hold anything (P7)
                 log.critical("unexpected error", **describe(error))
+
+
+def application() -> FastAPI:
+    """What a process of `jobhook serve` serves. If it cannot, it says so in a line, and ends."""
+    try:
+        return create_app()
+    except ConfigError as error:
+        log.critical("cannot start", reason=str(error))
+        # uvicorn's own code for this would end the processes beside it too. So it starts another one in its place.
+        sys.exit(1)
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:

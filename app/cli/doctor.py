@@ -1,22 +1,35 @@
 """`jobhook doctor` and `jobhook settings`: is everything as it should be?"""
 
 import subprocess
+from collections.abc import Iterator
+from contextlib import suppress
 from typing import Annotated
 
 import typer
+from redis import Redis
+from redis.exceptions import RedisError
 from rich.markup import escape
 from rich.table import Table
 
-from app.cli.output import LEVEL_STYLES, print_json, print_table
+from app.cli.output import LEVEL_STYLES, local, print_json, print_table
 from app.cli.run import workers_command
 from app.config.settings import Settings
 from app.config.sources import load_settings, notes
 from app.config.table import settings_rows, settings_table
 from app.errors import ConfigError
 from app.inbox.inbox import connect
+from app.inbox.rejected import RejectedDeliveries
 from app.ops import handlers
 from app.ops.health import Health
-from app.ops.problems import IGNORED_SETTING, PLAIN_HTTP, WRONG_HANDLERS, WRONG_SETTING, Check, as_markdown
+from app.ops.problems import (
+    IGNORED_SETTING,
+    PLAIN_HTTP,
+    REJECTED,
+    WRONG_HANDLERS,
+    WRONG_SETTING,
+    Check,
+    as_markdown,
+)
 
 IMPORT_SECONDS = 30.0
 """How long importing the handlers may take."""
@@ -73,7 +86,7 @@ def _findings() -> list[Check]:
         return [WRONG_SETTING.found(finding=line) for line in str(error).split("\n")]
     redis = connect(current)
     try:
-        return [*_handlers(), *_settings(current), *health.check(), *handlers.check(redis)]
+        return [*_handlers(), *_settings(current), *health.check(), *handlers.check(redis), *_rejected(redis)]
     finally:
         health.close()
         redis.close()
@@ -97,3 +110,11 @@ def _settings(current: Settings) -> list[Check]:
     if not current.require_https:
         findings.append(PLAIN_HTTP.found())
     return findings
+
+
+def _rejected(redis: "Redis") -> Iterator[Check]:
+    """Not among the checks of `/readyz`: anybody can have a delivery refused."""
+    kept = RejectedDeliveries(redis)
+    with suppress(RedisError):  # of Redis the checks of health have told
+        if newest := next(kept.newest(), None):
+            yield REJECTED.found(number=kept.count(), when=local(newest.received))

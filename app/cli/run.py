@@ -46,7 +46,7 @@ def serve(
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     processes = processes or settings.processes
     config = uvicorn.Config(
-        "app.main:create_app",
+        "app.main:application",
         factory=True,
         http=WebhookProtocol,
         workers=processes,

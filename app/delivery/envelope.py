@@ -190,7 +190,7 @@ def _first(fields: dict[str, Any], paths: tuple[Path, ...], read: Callable[[Any]
     for path in paths:
         if path[0] not in fields:  # most are not: this loop is on the way of every delivery
             continue
-        value = _at(fields, path)
+        value = fields[path[0]] if len(path) == 1 else _at(fields, path)
         if value is not None and (found := read(value)) is not None:
             return found
     return None

@@ -35,8 +35,11 @@ def identify(body: bytes, payload: Payload, envelope: Envelope, former_event_id:
     whole = hashlib.sha256(body).digest()
     canonical = canonical_form(body, payload, envelope)
     said = whole if canonical is None else hashlib.sha256(canonical).digest()
-    name, former_name = _name(said, envelope.event_id), _name(whole, former_event_id)
-    former_id = "" if former_name == name else _id(former_name)
+    event_id = envelope.event_id
+    name, former_id = _name(said, event_id), ""
+    if event_id is None or event_id != former_event_id:
+        former_name = _name(whole, former_event_id)
+        former_id = "" if former_name == name else _id(former_name)
     return Identity(_id(name), said[:DIGEST_BYTES], former_id, whole[:DIGEST_BYTES])
 
 

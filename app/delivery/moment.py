@@ -27,7 +27,8 @@ _RFC_2822 = re.compile(
 def read_moment(value: Any) -> float | None:
     """Seconds since 1970, or None if the value is no moment. Without a zone it is UTC."""
     if isinstance(value, str):
-        return _from_number(float(value)) if _NUMBER.fullmatch(value) else _from_text(value)
+        is_number = value[:5].isdecimal() and _NUMBER.fullmatch(value)  # most are dates: `2026-`
+        return _from_number(float(value)) if is_number else _from_text(value)
     if isinstance(value, int | float) and not isinstance(value, bool):
         try:
             return _from_number(float(value))

@@ -25,7 +25,7 @@ def read_payload(body: bytes) -> Payload:
     library. With duplicate keys, both keep the last. Integers over 64 bits are read as floats.
     """
     try:
-        return Payload(orjson.loads(body), strict=True)
+        return Payload(orjson.loads(body), True)  # by name, the second would cost half as much again
     except orjson.JSONDecodeError:
         try:
             return Payload(json.loads(body), strict=False)

@@ -47,8 +47,13 @@ def said_of_event(payload: Any, type: str) -> tuple[str, Any]:
     """
     if not isinstance(payload, dict):
         return type, payload
-    said = {name: payload[name] for name in NESTED if name in payload}
-    if not said or not any(value and isinstance(value, dict) for value in said.values()):
+    said = {}
+    is_nested = False
+    for name in NESTED:  # not three comprehensions: every delivery comes this way
+        if name in payload:
+            value = said[name] = payload[name]
+            is_nested = is_nested or (bool(value) and isinstance(value, dict))
+    if not is_nested:
         return type, _without_delivery(payload)
     if type == UNKNOWN_TYPE:  # whatever is in the place of a type has been passed over, but it does say something
         said |= {name: payload[name] for name in TYPE_NAMES if name in payload and not isinstance(payload[name], dict)}

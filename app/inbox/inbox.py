@@ -32,6 +32,8 @@ SWEEP_PATIENCE_MS = 5000
 """How long a stock RQ worker may hold a popped job before it begins."""
 SWEEP_MOST = 1000
 """Events of each kind per sweep: about 20 ms of the server's time."""
+SWEEP_SLICE = 250
+"""Unfinished events that one sweep looks through for lost ones: 2 ms. Of 100,000, each has its turn in 7 minutes."""
 LONGEST_TURN_WAIT_MS = 60_000
 """After which an event that waits for its turn looks for itself."""
 STEP_RETRY_SECONDS = 0.2
@@ -163,7 +165,7 @@ class Inbox:
         found = self._run(
             scripts.SWEEP,
             *(self._job, SWEEP_INTERVAL_MS, SWEEP_PATIENCE_MS, SWEEP_MOST),
-            *(self.settings.max_attempts, self._retention, int(self._lease * 1000)),
+            *(self.settings.max_attempts, self._retention, int(self._lease * 1000), SWEEP_SLICE),
         )
         if not found:
             return None

@@ -110,6 +110,10 @@ class RejectedDeliveries:
     def __init__(self, redis: "Redis") -> None:
         self._redis = redis
 
+    def count(self) -> int:
+        """How many are kept."""
+        return self._redis.xlen(KEY)
+
     def newest(self) -> Iterator[Rejected]:
         """From the newest back, lazily."""
         end = "+"

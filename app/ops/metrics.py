@@ -8,9 +8,10 @@ is the same whichever receiver is asked: aggregate it with `max`, not `sum`. Wha
 import fcntl
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from shutil import rmtree
+from tempfile import TemporaryDirectory, gettempdir
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
@@ -45,6 +46,9 @@ _CLIENTS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 log = structlog.stdlib.get_logger(__name__)
 
 
+_FOLDER_PREFIX = "jobhook-metrics-"
+
+
 @contextmanager
 def shared(processes: int) -> Iterator[None]:
     """Has the receiver processes started in it add up their metrics, in files of a folder of their own."""
@@ -52,14 +56,27 @@ def shared(processes: int) -> Iterator[None]:
     if processes == 1:
         yield
         return
-    with TemporaryDirectory(prefix="jobhook-metrics-", ignore_cleanup_errors=True) as folder:
+    _remove_left_folders()
+    with TemporaryDirectory(prefix=_FOLDER_PREFIX, ignore_cleanup_errors=True) as folder:
         lock = os.open(folder, os.O_RDONLY)
         try:
-            fcntl.flock(lock, fcntl.LOCK_SH)  # systemd-tmpfiles leaves alone what is locked
+            fcntl.flock(lock, fcntl.LOCK_SH)  # systemd-tmpfiles leaves alone what is locked, and so do we
             os.environ[METRICS_FOLDER] = folder
             yield
         finally:
             os.close(lock)
+
+
+def _remove_left_folders() -> None:
+    """Of a `jobhook serve` that was killed: nobody holds their lock any more."""
+    for left in Path(gettempdir()).glob(_FOLDER_PREFIX + "*"):
+        with suppress(OSError):  # it is somebody else's, or in use
+            lock = os.open(left, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                rmtree(left)
+            finally:
+                os.close(lock)
 
 
 class Metrics:

@@ -188,6 +188,13 @@ OUTDATED_SETTINGS = Problem(
     "{names} changed since this process began, and only keys are taken over while it runs",
     "restart the receiver and the workers",
 )
+REJECTED = Problem(
+    "rejected",
+    "warn",
+    "deliveries refused for their signature: {number}, the last one at {when}",
+    "see which ones they were with `jobhook rejected`, and why with `jobhook diagnose`; if they were JobsiteOn's, "
+    "`jobhook rejected --admit` records them once the settings are right",
+)
 
 PROBLEMS = tuple(value for value in tuple(globals().values()) if isinstance(value, Problem))
 
@@ -234,8 +241,7 @@ CAUSES = {
     "CROSSSLOT": Cause("is one node of a cluster", _NO_CLUSTER),
     "EXECABORT": Cause("has refused a command of a transaction", "see its log"),
     "WRONGTYPE": Cause(
-        "has other things under our keys",
-        "let Jobhook have a database of its own, or remove keys that others have written",
+        "has something else under a key of ours", "let Jobhook have a database of its own, and delete that key"
     ),
     "ERR max number of clients": Cause("has too many clients", "raise `maxclients`, and see who holds the connections"),
     "ERR DB index": _OTHER_DATABASE,
@@ -248,6 +254,8 @@ UNKNOWN_CAUSE = Cause("refuses it", "see the log of Redis, and what it says of t
 OUR_KEYS = "jobhook:* and rq:*"
 
 _CODE = re.compile(r"[A-Z]{2,}(?= |$)")
+_SPOILED = re.compile(r"WRONGTYPE (\S+ is a \w+, not a \w+)")
+"""As our own scripts say it."""
 _COMMAND = re.compile(r"'([\w|-]+)' command|unknown command '?([\w|-]+)")
 
 
@@ -267,6 +275,8 @@ def explain(problem: Problem, error: Exception, command: str = "") -> Check:
     where = f" at {command}" if command else ""
     if code == "NOPERM" and " key" in said:
         where += f": it needs the keys {OUR_KEYS}"
+    if spoiled := _SPOILED.match(said):
+        where = f": {spoiled[1]}"
     return problem.found(finding=cause.finding, code=code, command=where, remedy=cause.remedy)
 
 

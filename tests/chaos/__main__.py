@@ -13,16 +13,13 @@ from rich.console import Console
 
 from app.cli.output import print_table
 from tests.chaos.evidence import life
-from tests.chaos.failover import FailoverWorld
 from tests.chaos.fault import Fault
 from tests.chaos.faults import REGISTER
 from tests.chaos.ledger import Episode
 from tests.chaos.report import Row, as_json, markdown, rows, table
-from tests.chaos.runner import Outcome, Runner, plan
+from tests.chaos.runner import Outcome, Runner, plan, planned_seconds
 from tests.chaos.world import World
 
-SECONDS: dict[type[World], float] = {World: 235, FailoverWorld: 60}
-SECONDS_QUICK = 60
 OPEN_FILES = 8192
 """For a thousand connections at once, in the receivers and here."""
 LIVES_SHOWN = 10
@@ -57,12 +54,13 @@ def main() -> int:
 
 def _stage(kind: type[World], faults: list[Fault], seed: int, options: argparse.Namespace) -> tuple[list[Row], Outcome]:
     """All faults of one kind of world."""
-    seconds = options.seconds or (SECONDS_QUICK if options.quick else SECONDS[kind])
-    console.print(f"chaos for {seconds:g} s, seed {seed}")
     folder = Path(tempfile.mkdtemp(prefix="jobhook-chaos-"))  # kept if anything goes wrong
     with kind(folder, seed, quick=options.quick) as world:
         begun = min((delivery.sent for delivery in world.ledger.deliveries), default=0.0)
-        outcome = Runner(world, seconds, _tell).run(plan(faults, world.random, quick=options.quick))
+        planned = plan(faults, world.random, quick=options.quick)
+        seconds = options.seconds or planned_seconds(planned)
+        console.print(f"{len(planned)} faults in {seconds:.0f} s or less, seed {seed}", highlight=False)
+        outcome = Runner(world, options.seconds, _tell).run(planned)
         lines = rows(world.ledger, outcome, faults)
         _explain(world, outcome, begun, seed)
         for episode in world.ledger.episodes:

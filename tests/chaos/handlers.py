@@ -42,15 +42,27 @@ def _effect(event: Event, step: str, seconds: float, key: str) -> None:
     time.sleep(seconds)
 
 
+_last: tuple[str, int, str] | None = None
+"""Of the handler that ran last in this process: its event, its attempt and its step."""
+
+
+def in_turn(event: Event, step: str) -> None:
+    """The effect of one of two handlers. After a crash the other one begins."""
+    global _last  # noqa: PLW0603 - one event at a time
+    if _last and _last[:2] == (event.id, event.attempt) and _last[2] != step:
+        note("finished", event, _last[2], "")  # a handler's turn comes when the one before has been recorded
+    note("effect", event, step, f"{event.id} {step}")
+    _last = (event.id, event.attempt, step)
+
+
 @on("chaos.plain")
 def one(event: Event) -> None:
-    note("effect", event, "one", f"{event.id} one")
+    in_turn(event, "one")
 
 
 @on("chaos.plain")
 def two(event: Event) -> None:
-    note("finished", event, "one", "")  # a handler's turn comes when the one before has been recorded
-    note("effect", event, "two", f"{event.id} two")
+    in_turn(event, "two")
 
 
 @on("chaos.steps")

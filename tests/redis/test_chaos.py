@@ -6,16 +6,21 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, ClassVar, get_args
 
 import pytest
+from redis import Connection, ConnectionPool
+from redis import Redis as SyncRedis
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError, RedisError  # noqa: A004
 
 from app.cli.embedded import EmbeddedServer
+from app.config.settings import Settings
 from app.inbox import jobs, scripts
+from app.inbox.inbox import Inbox
+from app.inbox.record import Ended
 from tests.chaos.faults import REGISTER
 from tests.chaos.handlers import DOOMED, STEPS
 from tests.chaos.ledger import Delivery, Effect, Episode, Interruption, Ledger, append
@@ -23,7 +28,8 @@ from tests.chaos.oracle import Evidence, Rule, Stored, judge, repeats
 from tests.chaos.proxy import Link, Moment, Proxy, Trap, close_after
 from tests.chaos.report import markdown, rows
 from tests.chaos.runner import Outcome, plan
-from tests.chaos.wire import Recogniser
+from tests.chaos.wire import CALLS, Recogniser
+from tests.support.deliveries import accept_all, delivery
 
 BODY, ID = b'{"n":1}', "e1"
 
@@ -196,8 +202,9 @@ def test_a_plan_is_decided_by_its_seed() -> None:
 
 def calls() -> Iterator[tuple[str, bytes]]:
     yield "accept", _command(scripts.ACCEPT.sha, "0", "…")
-    yield "take", _command(scripts.WORK.sha, "0", "w", "1", "1", "next")
-    yield "finish", _command(scripts.WORK.sha, "0", "w", "1", "1", "next", *"123456789")
+    given = '{"worker":"w","lease":1,"retention":1,"want":"next"'
+    yield "take", _command(scripts.WORK.sha, "0", given + "}")
+    yield "finish", _command(scripts.WORK.sha, "0", given + ',"ended":{"id":"e1","fields":["a","{}"]}}')
     yield "step", _command(scripts.STEP.sha, "0", "id")
     yield "sweep", _command(scripts.SWEEP.sha, "0")
     yield "other", _command("0" * 40, "0")
@@ -214,6 +221,35 @@ def test_calls_are_recognised_however_the_bytes_are_cut(size: int) -> None:
     recogniser = Recogniser()
     chunks = [stream[start : start + size] for start in range(0, len(stream), size)]
     assert [call for chunk in chunks for call in recogniser.calls(chunk)] == [name for name, _ in calls()]
+
+
+class Watched(Connection):
+    """A connection whose calls are recognised as it sends them."""
+
+    seen: ClassVar[list[str]] = []
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)  # type: ignore[no-untyped-call]
+        self._recogniser = Recogniser()
+
+    def send_packed_command(self, command: Any, check_health: bool = True) -> None:
+        Watched.seen += self._recogniser.calls(b"".join(command))
+        super().send_packed_command(command, check_health)  # type: ignore[no-untyped-call]
+
+
+def test_a_worker_that_takes_and_one_that_ends_an_attempt_are_told_apart(
+    server: EmbeddedServer, redis: "SyncRedis", settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the inbox itself writes its calls, whatever arguments they have."""
+    accept_all(settings, delivery(BODY))
+    monkeypatch.setattr(Watched, "seen", [])
+    with SyncRedis(connection_pool=ConnectionPool(Watched, port=server.port)) as watched:
+        inbox = Inbox(watched, settings)
+        record = inbox.work("w").taken
+        assert record
+        inbox.work("w", Ended(record.id, record.token, "retry", b'{"error":null}', fields={"step:1": '{"n":{}}'}))
+        inbox.work("w", want=record.id)
+    assert [call for call in Watched.seen if call in CALLS] == ["take", "finish", "take"]
 
 
 SCRIPT, TRACE = scripts.REPLAY, "jobhook:job"

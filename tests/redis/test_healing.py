@@ -10,7 +10,7 @@ from redis.exceptions import ResponseError
 
 from app.config.settings import Settings
 from app.errors import DamagedRecord
-from app.inbox.inbox import PREFIX, SWEEP_MOST, Inbox
+from app.inbox.inbox import PREFIX, SWEEP_SLICE, Inbox
 from app.receiver.refusals import Unavailable
 from tests.support.deliveries import accept_all, delivery
 from tests.support.inbox import ended, sweep, take
@@ -138,7 +138,7 @@ def test_an_event_in_no_index_is_found(redis: "Redis", inbox: Inbox, accept: Cal
 
 def test_open_events_are_looked_at_in_bounded_portions(redis: "Redis", inbox: Inbox, settings: Settings) -> None:
     """P2: all in the end, however many there are."""
-    number = 3 * SWEEP_MOST
+    number = 3 * SWEEP_SLICE
     ids = [receipt.id for receipt in accept_all(settings, *(delivery(b"%d" % n) for n in range(number)))]
     redis.delete(PREFIX + "queued")
     mended = []
@@ -147,7 +147,7 @@ def test_open_events_are_looked_at_in_bounded_portions(redis: "Redis", inbox: In
         swept = inbox.sweep()
         assert swept
         mended.append(swept.mended)
-    assert max(mended) < 2 * SWEEP_MOST
+    assert max(mended) < 2 * SWEEP_SLICE
     assert redis.zcard(PREFIX + "queued") == len(ids)
 
 

@@ -19,6 +19,7 @@ from app.cli.embedded import DURABLE, EmbeddedServer, free_port
 from app.config.settings import Settings
 from app.inbox.heartbeat import Heartbeat
 from app.inbox.inbox import Inbox, connect
+from app.inbox.scripts import PROBE
 from app.ops import health
 from app.ops.health import Health, check
 from app.ops.problems import Check
@@ -27,9 +28,12 @@ from tests.support import wait_until
 from tests.support.deliveries import accept_all, delivery
 from tests.support.inbox import calls
 from tests.support.processes import frozen
-from tests.support.stack import make_settings
+from tests.support.stack import ROOT, make_settings
 
 Do = Callable[["Redis"], object]
+
+
+ACCEPT_ITSELF = (ROOT / "app" / "inbox" / "scripts" / "accept.lua").read_text()
 
 
 def findings(settings: Settings) -> dict[str, Check]:
@@ -67,24 +71,23 @@ def refuses(check: Check, code: str, *words: str) -> bool:
 # --- what a user may not do
 
 
-HIGHEST_PORT_OF_A_CLUSTER = 55_535
-"""Its bus listens 10,000 above."""
-
-
-@pytest.mark.parametrize(
-    "command",
-    [
-        *("set", "get", "del", "expire", "persist", "copy", "rpush", "zadd", "zrem", "time"),
-        *("hset", "hmget", "hkeys", "hdel", "type", "lpush", "llen"),
-    ],
-)
-def test_a_command_that_the_script_may_not_use_is_named(command: str, own_server: EmbeddedServer) -> None:
-    settings = limited(own_server, *everything_but(command))
-    (failure,) = failures(settings)
-    assert refuses(failure, "NOPERM", command.upper(), "TROUBLESHOOTING.md"), failure
+def test_every_command_that_the_script_needs_and_may_not_use_is_named(own_server: EmbeddedServer) -> None:
+    settings = make_settings(own_server.url)
     with Redis(port=own_server.port) as redis:
-        lasting = [key for key in cast(list[bytes], redis.keys("*probe*")) if redis.ttl(key) == -1]
-    assert lasting == []
+        redis.config_resetstat()
+        assert failures(settings) == []
+        used = {name.removeprefix("cmdstat_") for name in cast(dict[str, Any], redis.info("commandstats"))}
+    written = {command.lower() for command in re.findall(r"redis\.call\('([A-Z]+)'", PROBE.text)}
+    used &= written
+    assert used >= {command.lower() for command in re.findall(r"redis\.call\('([A-Z]+)'", ACCEPT_ITSELF)}
+    for command in used:
+        user = limited(own_server, *everything_but(command))
+        found = failures(user)
+        assert [refuses(failure, "NOPERM", command.upper(), "TROUBLESHOOTING.md") for failure in found] in ([], [True])
+        assert found or is_accepted(user)
+        with Redis(port=own_server.port) as redis:
+            lasting = [key for key in cast(list[bytes], redis.keys("*probe*")) if redis.ttl(key) == -1]
+        assert lasting == []
 
 
 @pytest.mark.parametrize(
@@ -240,8 +243,9 @@ def test_a_command_that_is_switched_off_is_named(command: str, tmp_path: Path) -
 
 
 def test_a_cluster_without_its_slots_is_named(tmp_path: Path) -> None:
-    port = next(port for port in iter(free_port, 0) if port < HIGHEST_PORT_OF_A_CLUSTER)
-    with EmbeddedServer(tmp_path / "server", *DURABLE, "--cluster-enabled", "yes", port=port) as server:
+    with EmbeddedServer(
+        tmp_path / "server", *DURABLE, "--cluster-enabled", "yes", "--cluster-port", str(free_port())
+    ) as server:
         (failure,) = failures(make_settings(server.url))
         assert refuses(failure, "CLUSTERDOWN", "slots"), failure
 
@@ -256,6 +260,14 @@ def test_records_of_another_schema_are_told(redis: "Redis", settings: Settings) 
     (failure,) = failures(settings)
     assert (failure.name, failure.level) == ("schema", "fail")
     assert "upgrade this process" in str(failure.remedy)
+
+
+@pytest.mark.parametrize("key", ["jobhook:open", "jobhook:queued", "jobhook:wake", "rq:queue:jobhook"])
+def test_a_key_that_somebody_has_spoiled_is_named(key: str, redis: "Redis", settings: Settings) -> None:
+    redis.set(key, "spoiled")
+    (failure,) = failures(settings)
+    assert refuses(failure, "WRONGTYPE", f"{key} is a string", "delete that key"), failure
+    assert not is_accepted(settings)
 
 
 # --- the trial itself

@@ -70,7 +70,7 @@ def test_the_whole_service_runs_with_the_least(allowed: EmbeddedServer, make_sta
             JOBHOOK_FORWARD_SECRET=SECRET,
         )
         stack.start_receiver(REDIS_URL=url(allowed, "receiver"))
-        stack.start_workers(2, REDIS_URL=url(allowed, "workers"))
+        stack.start("workers", "workers", JOBHOOK_WORKERS="2", REDIS_URL=url(allowed, "workers"))
         ids = {type: stack.deliver_event(f"acl.{type}", type) for type in ("ok", "again", "crash", "read", "dead")}
         others = [stack.deliver_event("acl.ok", f"evt_{n}") for n in range(10)]  # of the same resource
         assert stack.deliver_event("acl.ok", "ok") == ids["ok"]
@@ -92,6 +92,10 @@ def test_the_whole_service_runs_with_the_least(allowed: EmbeddedServer, make_sta
         for id in (ids["ok"], ids["dead"]):
             assert "queued" in command(stack, "replay", id)
             stack.wait_for(id, "dead" if id == ids["dead"] else "done")
+        assert denied(allowed) == set()
+        assert stack.deliver(b'{"id":"forged"}', **{"X-Signature": "0" * 64}).status_code == 401
+        wait_until(lambda: "No " not in command(stack, "rejected"), "the rejected delivery")
+        assert command(stack, "rejected", "--admit", "--yes")
         assert " fail " not in command(stack, "doctor")
         refused = httpx.post(stack.url, content=b"{}")
         assert refused.status_code == 401
@@ -101,6 +105,14 @@ def test_the_whole_service_runs_with_the_least(allowed: EmbeddedServer, make_sta
         assert command(stack, "rejected", "--admit", "--yes")
         answers = [httpx.get(f"http://127.0.0.1:{stack.port}/{path}", timeout=10) for path in ("readyz", "metrics")]
         assert [answer.status_code for answer in answers] == [200, 200]
-        wait_until(lambda: httpx.get(f"http://127.0.0.1:{stack.port}/readyz").json()["problems"] == [], "no problem")
+        assert denied(allowed) == set()
+        assert answers[0].json()["problems"] == []
     assert denied(allowed) == set()
     assert "redis does not answer" not in stack.logs()
+
+
+def test_workers_may_use_every_command_of_every_script() -> None:
+    """Also those that heal what is rare."""
+    scripts = "".join(file.read_text() for file in ROOT.glob("app/inbox/scripts/*.lua"))
+    commands = {command.lower() for command in re.findall(r"redis\.p?call\('([A-Z]+)'", scripts)}
+    assert {f"+{command}" for command in commands} <= set(USERS["workers"].split())

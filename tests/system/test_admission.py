@@ -70,6 +70,17 @@ def reject(
     return str(newest[0][0].decode())
 
 
+def test_doctor_tells_of_refused_deliveries(redis: "Redis", settings: Settings, command: Command) -> None:
+    """P10: whoever does not know that there are any does not look for them."""
+    assert "rejected" not in [check["check"] for check in json.loads(command("doctor", "--json").stdout)]
+    for _ in range(2):
+        reject(redis, settings, received=1_795_000_000)
+    (found,) = [check for check in json.loads(command("doctor", "--json").stdout) if check["check"] == "rejected"]
+    assert found["level"] == "warn"
+    assert "signature: 2, the last one at 2026-11-1" in found["finding"]
+    assert "jobhook diagnose" in found["remedy"]
+
+
 def test_from_a_wrong_setting_to_nothing_lost(server: EmbeddedServer, make_stack: MakeStack, command: Command) -> None:
     """P10."""
     stack = make_stack(server.url)

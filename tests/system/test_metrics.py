@@ -149,6 +149,22 @@ def test_nothing_is_left_of_the_files_in_which_processes_add_up(
     assert list(tmp_path.glob("jobhook-metrics-*")) == []
 
 
+def test_what_a_killed_one_has_left_goes_at_the_next_start_and_nothing_that_is_in_use(
+    server: EmbeddedServer, make_stack: MakeStack, tmp_path: Path
+) -> None:
+    first, killed, last = (make_stack(server.url, TMPDIR=str(tmp_path)) for _ in range(3))
+    first.start_receiver("--processes", "2")
+    (used,) = tmp_path.glob("jobhook-metrics-*")
+    parent = killed.start_receiver("--processes", "2")
+    (left,) = set(tmp_path.glob("jobhook-metrics-*")) - {used}
+    parent.kill()
+    parent.wait()
+    assert left.exists()
+    last.start_receiver("--processes", "2")
+    assert not left.exists()
+    assert used.exists()
+
+
 def test_files_that_are_tidied_away_cost_nobody_the_rest(
     server: EmbeddedServer, make_stack: MakeStack, tmp_path: Path
 ) -> None:

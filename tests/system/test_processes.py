@@ -5,6 +5,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from redis import Redis
 
 from app.cli.embedded import EmbeddedServer
 from tests.support import wait_until
@@ -37,4 +38,22 @@ def test_processes_end_when_their_parent_is_killed_and_free_the_port(both_answer
     os.kill(parent.pid, signal.SIGKILL)
     wait_until(lambda: all(map(ended, pids)), "their end")
     stack.start_receiver("--processes", "2")
+    assert stack.deliver({"id": "evt_1", "type": "test.ok", "data": {}}).status_code == 200
+
+
+def test_a_process_that_cannot_start_says_so_in_a_line_and_is_started_again(
+    own_server: EmbeddedServer, make_stack: MakeStack
+) -> None:
+    """P9: one has to be replaced while the server may evict; nothing is amiss once that is mended."""
+    stack = make_stack(own_server.url)
+    with Redis.from_url(own_server.url) as redis:
+        parent = stack.start_receiver("--processes", "2")
+        wait_until(lambda: len(stack.log_lines("Application startup complete.")) == 2, "both processes")
+        redis.config_set("maxmemory-policy", "allkeys-lru")
+        os.kill(max(children(parent.pid)), signal.SIGKILL)
+        wait_until(lambda: stack.log_lines("cannot start"), "the reason")
+        redis.config_set("maxmemory-policy", "noeviction")
+        wait_until(lambda: len(stack.log_lines("Application startup complete.")) == 3, "another process")
+    assert "noeviction" in stack.log_lines("cannot start")[0]["reason"]
+    assert "Traceback" not in stack.logs()
     assert stack.deliver({"id": "evt_1", "type": "test.ok", "data": {}}).status_code == 200

@@ -24,7 +24,9 @@ def _read(name: str) -> str:
 
 
 def _script(text: str, prefix: str = PREFIX, rq_prefix: str = RQ_PREFIX) -> Script:
-    for placeholder, value in (("$PREFIX", prefix), ("$RQ_PREFIX", rq_prefix), ("$QUEUE", QUEUE)):
+    values = {"$PREFIX": prefix, "$RQ_PREFIX": rq_prefix, "$QUEUE": QUEUE}
+    values |= {"$REAL_PREFIX": PREFIX, "$REAL_RQ_PREFIX": RQ_PREFIX}
+    for placeholder, value in values.items():
         text = text.replace(placeholder, value)
     return Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 

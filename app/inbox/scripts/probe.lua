@@ -25,6 +25,15 @@ local function accept()
 $ACCEPT
 end
 
+-- What all events share is looked at where it really is: with another type, it would stop every delivery.
+for _, name in ipairs({ 'open', 'queued', 'broken', 'wake', 'LIST' }) do
+  local key = name == 'LIST' and '$REAL_RQ_PREFIX:queue:' .. QUEUE or '$REAL_PREFIX' .. name
+  local type = server.pcall('TYPE', key).ok or 'none'  -- who may not ask is not told
+  if type ~= 'none' and type ~= SHARED[name] then
+    return server.error_reply('WRONGTYPE ' .. key .. ' is a ' .. type .. ', not a ' .. SHARED[name])
+  end
+end
+
 local is_well, result = pcall(accept)
 local keys = {}
 for key in pairs(touched) do keys[#keys + 1] = key end

@@ -2,7 +2,7 @@
 -- Heals and tidies, at most once per interval whoever asks: every unfinished event is either in line,
 -- leased, or waiting for its time; what has been forgotten on the way is found here (P2).
 --
--- ARGV  RQ job, interval (ms), patience (ms), most of each kind, max attempts, retention (s), lease (ms)
+-- ARGV  RQ job, interval (ms), patience (ms), most of each kind, max attempts, retention (s), lease (ms), slice
 -- Returns {due, expired, lost, trimmed, mended, broken, misfits}, or an empty list if it is not yet time.
 --   mended   how many unfinished events were in no index, or in a wrong one, and are where they belong again
 --   broken   the ids of events set aside, because their record is gone or cannot be read
@@ -10,6 +10,7 @@
 
 local interval, patience, most = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local max_attempts, retention, length = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
+local size_of_slice = tonumber(ARGV[8])
 
 -- A shared key of another type cannot be used, and no other script runs as long as it is there. What it held is
 -- put together again below.
@@ -72,7 +73,7 @@ if redis.call('EXISTS', P .. 'open') == 0 then
   redis.call('ZUNIONSTORE', P .. 'open', 3, P .. 'queued', P .. 'running', P .. 'retrying')
 end
 local cursor = string.match(redis.call('GET', P .. 'cursor') or '', '^%d+$') or '0'
-local slice = redis.call('ZSCAN', P .. 'open', cursor, 'COUNT', most)
+local slice = redis.call('ZSCAN', P .. 'open', cursor, 'COUNT', size_of_slice)
 redis.call('SET', P .. 'cursor', slice[1])
 for i = 1, #slice[2], 2 do mend(slice[2][i]) end
 
