@@ -2,8 +2,10 @@
 
 import inspect
 import math
+from collections.abc import Mapping
 from contextvars import copy_context
 from time import monotonic
+from types import MappingProxyType
 from typing import Any
 
 import structlog
@@ -24,6 +26,8 @@ from workers.retry import leaves, span
 from workers.signature import not_run
 from workers.steps import Step, running
 from workers.timelimit import HandlerTimeout, time_limit
+
+NOTHING: Mapping[str, float] = MappingProxyType({})
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -49,13 +53,14 @@ class Processor:
         self._uses_api = any(need.type in {JobsiteOn, AsyncJobsiteOn} for h in registry.handlers for need in h.needs)
         self._coroutines = Coroutines()
 
-    def process(self, record: Record) -> Ended | None:
-        """Runs those of an event's handlers that are due. Never raises what a handler raised.
+    def process(self, record: Record, paused: Mapping[str, float] = NOTHING) -> Ended | None:
+        """Runs those of an event's handlers that are due and not `paused`. Never raises what a handler raised.
 
         None if the event has to wait for its turn: it is given back already.
         """
         begun = monotonic()
         progress = Progress(record, self._registry)
+        progress.pause(paused)
         try:
             if not self._take_turn(record, progress.due):
                 return None

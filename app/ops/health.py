@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import suppress
+from shlex import quote
 from typing import Any
 
 from redis import Redis
@@ -21,8 +22,10 @@ from app.config.settings import Settings
 from app.errors import ConfigError
 from app.inbox import schema
 from app.inbox.inbox import Inbox
+from app.inbox.paused import EVERYTHING
 from app.inbox.record import Stats
 from app.ops import keys, problems, streams
+from app.ops.keys import at
 from app.ops.problems import Check, explain
 from app.ops.trial import record_one
 from app.store import connections
@@ -268,6 +271,10 @@ def _workers(stats: Stats) -> Iterator[Check]:
         yield problems.SILENT.found(name=name, seconds=silent[name])
     if stats.suspended:
         yield problems.SUSPENDED.found()
+    for one in stats.paused:
+        until = "until it is ended" if one.until is None else f"until {at(one.until)}"
+        what = "everything" if one.what == EVERYTHING else f"`{one.what}`"
+        yield problems.PAUSED.found(what=what, since=at(one.since), by=one.by, until=until, name=quote(one.what))
 
 
 def _logs() -> Iterator[Check]:

@@ -212,6 +212,10 @@ class _InboxCollector(Collector):
         yield GaugeMetricFamily(
             "jobhook_oldest_open_event_seconds", "Age of the oldest unfinished event.", stats.oldest_open_seconds
         )
+        yield GaugeMetricFamily(
+            "jobhook_suspended", "1 while `rq suspend` keeps the workers from taking events.", float(stats.suspended)
+        )
+        yield GaugeMetricFamily("jobhook_pauses", "Pauses in force (`jobhook pause`).", len(stats.paused))
         age = GaugeMetricFamily(
             "jobhook_key_age_seconds",
             "Since a key became known here, by its role; to be replaced in time.",

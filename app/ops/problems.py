@@ -140,6 +140,12 @@ SILENT = Problem(
 SUSPENDED = Problem(
     "suspended", "warn", "`rq suspend` is on: events are recorded but not processed", "run `rq resume` when they may be"
 )
+PAUSED = Problem(
+    "paused",
+    "warn",
+    "{what} since {since} by {by}, {until}: received and recorded, but not worked on",
+    "run `jobhook resume {name}` when it may go on",
+)
 UNWRITTEN_LOGS = Problem(
     "logs",
     "warn",

@@ -2,7 +2,8 @@
 --
 --   jobhook:event:<id>   hash    one event: body, said, meta, state, token, attempt, attempt:<n>, step:<name>, …
 --                                once it has failed: tries:<handler> (what each has used up, when it is due),
---                                since (start of its first attempt), crashes (processes it has taken along)
+--                                since (start of its first attempt), crashes (processes it has taken along),
+--                                held (when a handler of it was last found paused; 0: it is not)
 --   jobhook:said:<id>    string  digest of what the event says; outlives the event so that redeliveries are known
 --   jobhook:seen:<id>    string  digest of the body: the marker of releases that went by the bytes. Of them there
 --                                may be old events and, during an upgrade, receivers (see accept.lua)
@@ -22,6 +23,7 @@
 --   jobhook:swept        string  time of the last sweep
 --   jobhook:supervisors  zset    supervisors by time of their last beat; gone when none beats any more
 --   jobhook:keys         hash    what is remembered of JobsiteOn's keys, by fingerprint (keys.lua)
+--   jobhook:paused       hash    what is paused: until when (0: until it is ended), since when, by whom
 --   jobhook:probe:…              keys of a delivery on trial (probe.lua); deleted at once
 --   jobhook:cursor       string  where in `open` the next sweep goes on looking
 --   jobhook:wake         list    at most one token: whoever waits for events pops it, and looks
@@ -131,7 +133,7 @@ local function revive(id, state, window)
       redis.call('HDEL', key, field)
     end
   end
-  redis.call('HDEL', key, 'since', 'crashes')
+  redis.call('HDEL', key, 'since', 'crashes', 'held')
   redis.call('HSET', key, 'attempt', 0)
   redis.call('PERSIST', key)
   expire_markers(id, window)
