@@ -31,6 +31,8 @@ class Use(NamedTuple):
     """Deliveries."""
     seconds_ago: float
     """Since the last of them."""
+    is_held: bool = True
+    """Whether it is still among the receiver's keys, and not only something of it to be told."""
 
 
 @dataclass(slots=True)
@@ -66,14 +68,14 @@ def day_of(seconds: float) -> date:
 
 
 def tell(redis: "Redis", uses: Sequence[Use]) -> list[float]:
-    """Notes the keys that a receiver holds, and what they have verified. Returns since when each of them is known.
+    """Notes what a receiver has verified with its keys. Returns since when each of them is known.
 
     Raises:
         RedisError: the server cannot be told. What it has noted all the same is not known.
     """
     arguments: list[Any] = [DAYS, MOST_KEYS]
     for use in uses:
-        arguments += [use.fingerprint, use.verified, int(use.seconds_ago * 1000)]
+        arguments += [use.fingerprint, "1" if use.is_held else "", use.verified, int(use.seconds_ago * 1000)]
     try:
         since: Any = redis.evalsha(KEYS.sha, 0, *arguments)
     except NoScriptError:

@@ -107,7 +107,11 @@ class Keys:
             counted.measured = verified
         if now < self._hold_at and all(counted.told == verified for counted, verified in news):
             return
-        uses = [Use(one.key.fingerprint, verified - one.told, now - one.at) for one, verified in news]
+        held = len(self.ring.keys)
+        uses = [
+            Use(one.key.fingerprint, verified - one.told, now - one.at, is_held=index < held)
+            for index, (one, verified) in enumerate(news)
+        ]
         try:
             since = tell(self._redis, uses)
         except RedisError as error:  # the next note has it too

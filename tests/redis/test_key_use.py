@@ -208,6 +208,20 @@ def test_what_was_verified_just_before_a_change_of_keys_is_told_too(redis: "Redi
     assert known(redis).verified(of(OLD), 1) == 3
 
 
+def test_a_key_that_is_taken_out_is_not_held_by_what_is_told_of_it_afterwards(
+    redis: "Redis", rotating: Settings, settings: Settings
+) -> None:
+    keys, clock, _ = counting(rotating)
+    clock.tell()
+    deliver(keys, OLD)
+    shift(redis, OLD, "held", DAY_MS)
+    held = known(redis).keys[of(OLD)].held
+    keys.use(settings)
+    keys.close()
+    memory = known(redis)
+    assert (memory.keys[of(OLD)].held, memory.verified(of(OLD), 1)) == (held, 1)
+
+
 def test_what_redis_could_not_be_told_is_told_later(own_server: EmbeddedServer) -> None:
     """P6: in its own time; no delivery waits for it."""
     keys, clock, counts = counting(make_settings(own_server.url))

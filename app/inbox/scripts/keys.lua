@@ -2,7 +2,7 @@
 -- Which keys a receiver holds, and how many deliveries each has verified since that receiver said so last.
 --
 -- ARGV  days for which deliveries are counted, keys that are remembered at most, then of each key: its fingerprint,
---       deliveries verified, how long ago the last of them was (ms)
+--       '1' if it is still held, deliveries verified, how long ago the last of them was (ms)
 -- Returns since when each of them is known
 --
 -- Of a key there are the fields <fingerprint>:since, :held (when a receiver last held it), :last (when it last verified
@@ -33,13 +33,13 @@ local function tidy(days, most)
 end
 
 local since, is_new = {}, false
-for i = 3, #ARGV, 3 do
-  local key, verified, ago = ARGV[i] .. ':', tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2])
+for i = 3, #ARGV, 4 do
+  local key, verified, ago = ARGV[i] .. ':', tonumber(ARGV[i + 2]), tonumber(ARGV[i + 3])
   if number(key .. 'since') == 0 then
     redis.call('HSET', KEY, key .. 'since', ms(NOW))
     is_new = true
   end
-  redis.call('HSET', KEY, key .. 'held', ms(NOW))
+  if ARGV[i + 1] == '1' then redis.call('HSET', KEY, key .. 'held', ms(NOW)) end
   if verified > 0 then
     redis.call('HSET', KEY, key .. 'last', ms(math.max(NOW - ago, number(key .. 'last'))))
     is_new = redis.call('HINCRBY', KEY, key .. DAY .. today, verified) == verified or is_new
