@@ -30,7 +30,7 @@ from app.ops.problems import Check
 from app.ops.rounds import Rounds
 from app.receiver.endpoint import PATHS, Receiver
 from app.receiver.intake import Intake
-from app.receiver.keys import Keys
+from app.receiver.keys import TELL_SECONDS, Keys
 from app.receiver.openapi import describe_webhook
 from app.receiver.refusals import REFUSALS, ReadOnly, Refusal, Unexpected
 from app.receiver.rejections import DROPPED, FAULTS, Rejections
@@ -103,7 +103,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         health.settings = changed
 
     reloader = Reloader(settings, use)
-    rounds = Rounds("keys", LOOK_SECONDS, *([reloader.look] if reloads else []), keys.tell)
+    watching, telling = Rounds("keys", LOOK_SECONDS, reloader.look), Rounds("use of keys", TELL_SECONDS, keys.tell)
     rejections = Rejections(settings, metrics.not_kept)
 
     @asynccontextmanager
@@ -112,13 +112,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         gc.freeze()  # what is loaded by now stays: no use in looking through it again and again
         end_with_parent()
         await intake.start()
-        rounds.start()
+        telling.start()
         if reloads:
-            on_hangup(reloader.ask, rounds.wake)
+            watching.start()
+            on_hangup(reloader.ask, watching.wake)
         yield
         await intake.close()
-        await asyncio.to_thread(rounds.close)
-        await asyncio.to_thread(keys.close)
+        for ending in (watching, telling, keys):
+            await asyncio.to_thread(ending.close)
         await rejections.close()
         health.close()
         redis.close()

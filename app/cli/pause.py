@@ -51,7 +51,7 @@ def resume(what: _What = None) -> None:
         chosen = names if what is None else [name for name in names if name == what]
         for name in chosen:
             woken = end(redis, name)
-            events = f": {woken} waiting events go on" if woken else ""
+            events = "" if not woken else ": 1 event goes on" if woken == 1 else f": {woken} events go on"
             console.print(f"Resumed {plain(_in_words(name, known(redis) or set()))}{events}.")
     if not chosen:
         paused = f" Paused is: {', '.join(names)}." if names else ""

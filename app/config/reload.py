@@ -75,10 +75,11 @@ class Reloader:
         except ConfigError as error:
             sources, problem = None, str(error)
         if _stamp(self._files) != stamp:  # it is being written: what was read may be half of it
-            self._asked = asked
+            self._asked |= asked
             return
         if sources and sources.files != self._files:  # whether these stand still is not known yet
-            self._files, self._seen, self._asked = sources.files, (), asked
+            self._files, self._seen = sources.files, ()
+            self._asked |= asked
             return
         self._read = stamp
         self._take_over(sources, problem, asked)

@@ -2,9 +2,10 @@
 
 The endpoint takes `keys.ring` once for a delivery: verifier and names, of one time. When keys change, another ring
 takes its place. What each key has verified is counted in memory, and told to Redis and to the metrics off the answer's
-way, by the thread that looks for changed keys.
+way, by a thread of its own: one that waits for Redis keeps no new key from coming into force.
 """
 
+import threading
 import time
 from collections.abc import Callable
 
@@ -31,7 +32,7 @@ log = structlog.stdlib.get_logger(__name__)
 
 
 class Counted:
-    """A key in force, and what it has verified. Only the event loop writes here, and only its thread reads it out."""
+    """A key in force, and what it has verified: that is written by the event loop, and told by another thread."""
 
     __slots__ = ("at", "key", "measured", "told", "verified")
 
@@ -77,40 +78,39 @@ class Keys:
         """Keys of rings before, of which not everything is told."""
         self._count = count
         self._redis = connect(settings.redis_url, timeout=ANSWER_SECONDS, retries=0)
-        self._tell_at = 0.0
+        self._change = threading.Lock()
         self._hold_at = 0.0
         self._age_at = 0.0
         self._is_told = True
 
     def use(self, settings: Settings) -> None:
         """Puts the keys of other settings into force."""
-        before, self.ring = self.ring.keys, Ring(settings)
-        self._retired += before
-        self._hold_at = 0.0
-
-    def tell(self) -> None:
-        """Tells Redis and the metrics what is new, if it is time. For one thread only; waits a second at most."""
-        if time.monotonic() >= self._tell_at:
-            self._tell()
+        ring = Ring(settings)
+        with self._change:
+            self._retired += self.ring.keys
+            self.ring = ring
+            self._hold_at = 0.0
 
     def close(self) -> None:
-        """Tells what is new, and closes the connection. Only when nobody else calls `tell` any more."""
-        self._tell()
+        """Tells what is new, and closes the connection."""
+        self.tell()
         self._redis.close()
 
-    def _tell(self) -> None:
+    def tell(self) -> None:
+        """Tells the metrics and Redis what is new. For one thread at a time; it may have to wait for Redis."""
         now = time.monotonic()
-        self._tell_at = now + TELL_SECONDS
-        news = [(counted, counted.verified) for counted in (*self.ring.keys, *self._retired)]
+        with self._change:
+            ring = self.ring
+            news = [(counted, counted.verified) for counted in (*ring.keys, *self._retired)]
+            is_time = now >= self._hold_at
         for counted, verified in news:
             self._count(counted.key.role, verified - counted.measured)
             counted.measured = verified
-        if now < self._hold_at and all(counted.told == verified for counted, verified in news):
+        if not is_time and all(counted.told == verified for counted, verified in news):
             return
-        held = len(self.ring.keys)
         uses = [
-            Use(one.key.fingerprint, verified - one.told, now - one.at, is_held=index < held)
-            for index, (one, verified) in enumerate(news)
+            Use(one.key.fingerprint, verified - one.told, now - one.at, is_held=one in ring.keys)
+            for one, verified in news
         ]
         try:
             since = tell(self._redis, uses)
@@ -121,10 +121,12 @@ class Keys:
             self._is_told = False
             return
         self._is_told = True
-        self._hold_at = now + HOLD_SECONDS
         for counted, verified in news:
             counted.told = verified
-        self._retired = [counted for counted in self._retired if counted.told < counted.verified]
+        with self._change:
+            if ring is self.ring:
+                self._hold_at = now + HOLD_SECONDS
+            self._retired = [counted for counted in self._retired if counted.told < counted.verified]
         if now >= self._age_at:
             self._age_at = now + AGE_SECONDS
             _say_age(since[0])

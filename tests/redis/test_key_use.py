@@ -157,36 +157,25 @@ def test_without_redis_a_previous_key_is_mentioned_all_the_same(rotating: Settin
     assert finding.finding == "the key `previous 1` is still accepted: not seen at work yet"
 
 
-class Clock:
-    """Lets every call of `tell` find that it is time."""
-
-    def __init__(self, keys: Keys) -> None:
-        self.keys = keys
-
-    def tell(self) -> None:
-        self.keys._tell_at = 0.0
-        self.keys.tell()
-
-
 def deliver(keys: Keys, key: str) -> None:
     headers = {b"x-signature": [sign(key.encode(), b"{}").encode()]}
     keys.ring.verify(lambda name: headers.get(name, []), b"{}", "POST", b"/", b"")
 
 
-def counting(settings: Settings) -> tuple[Keys, Clock, Counts]:
+def counting(settings: Settings) -> tuple[Keys, Counts]:
     counts: Counts = []
     keys = Keys(settings, lambda role, number: counts.append((role, number)) if number else None)
-    return keys, Clock(keys), counts
+    return keys, counts
 
 
 def test_a_receiver_tells_what_it_has_verified_and_nothing_twice(redis: "Redis", rotating: Settings) -> None:
-    keys, clock, counts = counting(rotating)
-    clock.tell()
+    keys, counts = counting(rotating)
+    keys.tell()
     assert known(redis).keys[of(OLD)].last is None
     for key in (KEY, KEY, OLD):
         deliver(keys, key)
-    clock.tell()
-    clock.tell()
+    keys.tell()
+    keys.tell()
     memory = known(redis)
     assert [memory.verified(of(key), 1) for key in (KEY, OLD)] == [2, 1]
     assert counts == [("current", 2), ("previous", 1)]
@@ -194,12 +183,12 @@ def test_a_receiver_tells_what_it_has_verified_and_nothing_twice(redis: "Redis",
 
 
 def test_what_was_verified_just_before_a_change_of_keys_is_told_too(redis: "Redis", rotating: Settings) -> None:
-    keys, clock, counts = counting(rotating.model_copy(update={"previous_api_keys": (), "api_key": SecretStr(OLD)}))
+    keys, counts = counting(rotating.model_copy(update={"previous_api_keys": (), "api_key": SecretStr(OLD)}))
     deliver(keys, OLD)
     keys.use(rotating)
     deliver(keys, OLD)
     deliver(keys, KEY)
-    clock.tell()
+    keys.tell()
     memory = known(redis)
     assert [memory.verified(of(key), 1) for key in (KEY, OLD)] == [1, 2]
     assert sorted(counts) == [("current", 1), ("current", 1), ("previous", 1)]
@@ -211,8 +200,8 @@ def test_what_was_verified_just_before_a_change_of_keys_is_told_too(redis: "Redi
 def test_a_key_that_is_taken_out_is_not_held_by_what_is_told_of_it_afterwards(
     redis: "Redis", rotating: Settings, settings: Settings
 ) -> None:
-    keys, clock, _ = counting(rotating)
-    clock.tell()
+    keys, _ = counting(rotating)
+    keys.tell()
     deliver(keys, OLD)
     shift(redis, OLD, "held", DAY_MS)
     held = known(redis).keys[of(OLD)].held
@@ -224,15 +213,15 @@ def test_a_key_that_is_taken_out_is_not_held_by_what_is_told_of_it_afterwards(
 
 def test_what_redis_could_not_be_told_is_told_later(own_server: EmbeddedServer) -> None:
     """P6: in its own time; no delivery waits for it."""
-    keys, clock, counts = counting(make_settings(own_server.url))
+    keys, counts = counting(make_settings(own_server.url))
     deliver(keys, KEY)
     with frozen(own_server.pid), capture_logs() as logs:
-        clock.tell()
-        clock.tell()
+        keys.tell()
+        keys.tell()
     assert [line["event"] for line in logs] == ["use of keys not noted"]
     assert counts == [("current", 1)]
     deliver(keys, KEY)
-    clock.tell()
+    keys.tell()
     with Redis(port=own_server.port) as redis:
         assert known(redis).verified(of(KEY), 1) >= 2
     keys.close()
@@ -242,10 +231,10 @@ def test_what_redis_could_not_be_told_is_told_later(own_server: EmbeddedServer) 
 def test_the_log_speaks_of_the_age_once_a_day(days: int, level: str, redis: "Redis", settings: Settings) -> None:
     tell(redis, [Use(of(KEY), 0, 0.0)])
     shift(redis, KEY, "since", days * DAY_MS)
-    keys, clock, _ = counting(settings)
-    lines = logged(clock.tell)
+    keys, _ = counting(settings)
+    lines = logged(keys.tell)
     deliver(keys, KEY)
-    lines += logged(clock.tell)
+    lines += logged(keys.tell)
     keys.close()
     assert [(line["log_level"], line["days"]) for line in lines] == [(level, days)]
 

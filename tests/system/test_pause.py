@@ -52,7 +52,7 @@ def test_events_of_a_type_are_paused_and_go_on_at_once_when_resumed(stack: Stack
     assert "attempts used: 0: paused: test.ok*" in jobhook(stack, "event", waiting).stdout
     refused = jobhook(stack, "resume", "test.other")
     assert (refused.returncode, refused.stdout) == (1, "test.other is not paused. Paused is: test.ok*.\n")
-    assert jobhook(stack, "resume", "test.ok*").stdout == "Resumed events of type test.ok*: 1 waiting events go on.\n"
+    assert jobhook(stack, "resume", "test.ok*").stdout == "Resumed events of type test.ok*: 1 event goes on.\n"
     assert len(stack.wait_for(waiting, "done").attempts) == 1
     assert jobhook(stack, "resume").stdout == "Nothing is paused.\n"
 
