@@ -45,7 +45,8 @@ local function event_key(id) return P .. 'event:' .. id end
 -- The keys that scripts share, and their types.
 local SHARED = {
   open = 'zset', queued = 'zset', running = 'zset', retrying = 'zset', done = 'zset', dead = 'zset', broken = 'zset',
-  job = 'hash', counts = 'hash', swept = 'string', cursor = 'string', wake = 'list', LIST = 'list',
+  job = 'hash', counts = 'hash', keys = 'hash', paused = 'hash',
+  swept = 'string', cursor = 'string', wake = 'list', LIST = 'list',
 }
 
 local function shared_key(name) return name == 'LIST' and LIST or P .. name end
