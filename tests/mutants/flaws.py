@@ -168,8 +168,7 @@ FLAWS = (
         SWEEP,
         "if redis.call('LLEN', LIST) > 0 then wake() end",
         "",
-        "presence",
-        "healing",
+        "inbox",
     ),
     flaw(
         "P2",
@@ -177,7 +176,7 @@ FLAWS = (
         WORK,
         "      if redis.call('LLEN', LIST) > 0 then wake() end\n",
         "",
-        "presence",
+        "inbox",
     ),
     flaw(
         "P2",

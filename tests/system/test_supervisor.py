@@ -111,13 +111,16 @@ def test_a_worker_ended_by_any_signal_is_replaced(stack: Stack, number: int) -> 
 
 
 def test_what_cannot_go_on_takes_its_workers_along(stack: Stack, order: Path) -> None:
-    """P9: it ends at once, and says so by its exit code, so that it is started anew."""
+    """P9: it ends at once, and says so by its exit code, so that it is started anew. They finish nothing."""
     supervisor = stack.start_workers(2, **sabotaged(order))
     workers = children(supervisor.pid)
+    (id,) = queue_events(stack.settings, 1, "test.wait")
+    wait_until(lambda: stack.effects(id), "a worker to be busy")
     order.write_text("recv")
     assert supervisor.wait(20) == 1
     assert stack.log_lines("supervisor cannot go on: its workers are ended")
     wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), "the workers to end")
+    assert len(stack.effects(id)) == 1
 
 
 def test_a_stop_ends_an_idle_worker_also_while_redis_is_down(own_server: EmbeddedServer, make_stack: MakeStack) -> None:
