@@ -85,10 +85,7 @@ class Processor:
         )
 
     def follow_keys(self) -> None:
-        """From now on works with the keys of now when they change, in this process.
-
-        Nothing is said of it: each process would say the same as its supervisor.
-        """
+        """From now on takes over keys that change, in this process; its supervisor says so for all."""
         if self._uses_api:
             reloader = Reloader(self._inbox.settings, self._resources.use, tells=False)
             Rounds("keys", LOOK_SECONDS, reloader.look).start()

@@ -37,8 +37,8 @@ class Reloader:
     def __init__(self, settings: Settings, use: Callable[[Settings], None], *, tells: bool = True) -> None:
         """Begins with the settings of the start. `use` is called with others when keys have changed.
 
-        If `use` raises a ConfigError, the keys stay as they are. With `tells` false only that is logged: for a
-        process beside another one that looks at the same files and says what it sees.
+        If `use` raises a ConfigError, the keys stay as they are. With `tells` false all but that is logged
+        for debugging only: by a process beside another one that looks at the same files and says what it sees.
         """
         self.settings = settings
         self.problem: str | None = None
@@ -134,8 +134,7 @@ class Reloader:
     def _say(
         self, level: Literal["info", "warning", "error"], what: str, *, always: bool = False, **more: object
     ) -> None:
-        if self._tells or always:
-            getattr(log, level)(what, **more)
+        getattr(log, level if self._tells or always else "debug")(what, **more)
 
 
 def _fixed(sources: Sources) -> list[str]:

@@ -212,6 +212,7 @@ def test_all_receiver_processes_and_workers_go_over_to_the_new_key(
             "JOBHOOK_HANDLERS": "tests.support.api_handlers",
             "JOBSITEON_API_URL": f"{served.url}/v1",
             "JOBHOOK_API_PLAIN_LOOPBACK": "true",
+            "JOBHOOK_LOG_LEVEL": "debug",
         }
         receiver = stack.start_receiver("--processes", "2")
         wait_until(lambda: len(stack.log_lines("Application startup complete.")) == 2, "both processes")
@@ -220,11 +221,13 @@ def test_all_receiver_processes_and_workers_go_over_to_the_new_key(
         queue_events(stack.settings, 6, "api.read")
         wait_until(lambda: stack.inbox.stats().states["done"] == 6, "events with the old key")
         keys.rotate()
-        wait_until(lambda: len(stack.log_lines("keys reloaded")) == 3, "two receivers and the supervisor")
+        wait_until(lambda: len(stack.log_lines("keys reloaded")) == 5, "two receivers, the supervisor, two workers")
         api.keys = {NEW: api.keys[KEY]}
-        queue_events(stack.settings, 7, "api.read_async")
-        wait_until(lambda: stack.inbox.stats().states["done"] == 13, "events with the new key")
-        assert {seen.key for seen in api.seen[6:]} <= {NEW}
+        sent = len(api.seen)
+        queue_events(stack.settings, 12, "api.read")  # six of them again
+        queue_events(stack.settings, 6, "api.read_async")
+        wait_until(lambda: sum(stack.inbox.stats().states[end] for end in ("done", "dead")) == 18, "the others")
+        assert {seen.key for seen in api.seen[sent:]} == {NEW}
         assert {process.pid: children(process.pid) for process in (receiver, workers)} == before
         assert stack.inbox.stats().states["dead"] == 0
 

@@ -84,7 +84,6 @@ local function pauses()
 end
 
 local function next_lease()
-  if redis.call('EXISTS', RQ .. ':suspended') == 1 then return 'suspended' end
   for _ = 1, 100 do  -- instructions whose event needs nothing any more are dropped
     local id = redis.call('LPOP', LIST)
     if not id then return false end
@@ -101,9 +100,12 @@ end
 
 local ended, taken = -1, false
 if given.ended then ended = finish(given.ended) end
-local paused, everything = {}, false
-if given.want ~= '' then paused, everything = pauses() end
-if everything then
+local paused, everything, suspended = {}, false, false
+if given.want ~= '' and redis.call('EXISTS', P .. 'paused', RQ .. ':suspended') > 0 then  -- hardly ever
+  paused, everything = pauses()
+  suspended = given.want == 'next' and redis.call('EXISTS', RQ .. ':suspended') == 1  -- stock workers see to that
+end
+if everything or suspended then
   taken = 'suspended'
 elseif given.want == 'next' then
   taken = next_lease()
