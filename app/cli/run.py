@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -70,11 +71,15 @@ def serve(
 
 
 class _Processes(Multiprocess):
-    """The receiver processes. A SIGHUP is for them, and restarts none."""
+    """The receiver processes. A SIGHUP is for them, and restarts none; on a terminal it ends them."""
+
+    def __init__(self, config: uvicorn.Config, sockets: list[socket.socket]) -> None:
+        super().__init__(config, sockets)
+        self._is_of_a_terminal = hangup.is_of_a_terminal()  # by the time of the signal, there is none any more
 
     def handle_hup(self) -> None:
         """Passes it on. A process that is not ready yet has still to read what the SIGHUP is about."""
-        if hangup.is_of_a_terminal():
+        if self._is_of_a_terminal:
             self.should_exit.set()
             return
         for process in self.processes:

@@ -19,7 +19,7 @@ from app.config.files import NO_FILE
 from app.config.keys import signing_keys
 from app.config.names import is_known, variable
 from app.config.settings import KEY_FIELDS, Settings
-from app.config.sources import Sources, read_sources
+from app.config.sources import HERE, Sources, read_sources
 from app.delivery.signature import Verifier
 from app.errors import ConfigError
 
@@ -47,8 +47,10 @@ class Reloader:
         """Variables that are set to something else by now, which only a restart puts into force."""
         self._use = use
         self._tells = tells
-        self._folder = Path.cwd()
-        """Where relative names lead: handlers may change the current folder."""
+        try:
+            self._folder = Path.cwd()  # where relative names lead: handlers may change the current folder
+        except OSError:  # it was deleted
+            self._folder = HERE
         self._files: tuple[Path, ...] = ()
         self._seen: _Stamp = ()
         self._read: _Stamp | None = None

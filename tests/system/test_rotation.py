@@ -246,6 +246,22 @@ def test_a_sighup_has_every_process_read_its_keys_and_restarts_none(stack: Stack
     assert {process.pid: children(process.pid) for process in (receiver, workers)} == before
 
 
+def test_on_a_terminal_a_sighup_means_that_it_has_gone(stack: Stack) -> None:
+    """Else receivers would go on behind the back of who has closed the window."""
+    ours, theirs = os.openpty()
+    command = [sys.executable, "-m", "app", "serve", "--port", str(stack.port), "--processes", "2"]
+    with stack.log_file("receiver").open("ab") as log:
+        receiver = subprocess.Popen(
+            command, cwd=ROOT, env=stack.environment, stdin=theirs, stdout=log, stderr=log, start_new_session=True
+        )
+    stack.processes.append(receiver)
+    wait_until(lambda: len(stack.log_lines("Application startup complete.")) == 2, "both processes")
+    for end in (ours, theirs):
+        os.close(end)
+    os.kill(receiver.pid, signal.SIGHUP)
+    assert receiver.wait(30) == 0
+
+
 def test_a_single_receiver_survives_a_sighup_and_says_what_a_restart_is_needed_for(
     server: EmbeddedServer, make_stack: MakeStack
 ) -> None:
