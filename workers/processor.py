@@ -2,17 +2,21 @@
 
 import inspect
 import math
+from collections.abc import Mapping
 from contextvars import copy_context
 from queue import SimpleQueue
 from threading import Thread
 from time import monotonic
+from types import MappingProxyType
 from typing import Any
 
 import structlog
 from redis.exceptions import ConnectionError, RedisError, TimeoutError  # noqa: A004
 
+from app.config.reload import LOOK_SECONDS, Reloader
 from app.inbox.inbox import Inbox
 from app.inbox.record import HANDLER_STEP, Ended, Handled, Record
+from app.ops.rounds import Rounds
 from app.store.pools import drop_connections
 from workers import history
 from workers.answered import Answered
@@ -26,6 +30,8 @@ from workers.retry import is_mere_wait, leaves, span
 from workers.signature import not_run
 from workers.steps import Step, running
 from workers.timelimit import HandlerTimeout, time_limit
+
+NOTHING: Mapping[str, float] = MappingProxyType({})
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -51,13 +57,14 @@ class Processor:
         self._uses_api = any(need.type in {JobsiteOn, AsyncJobsiteOn} for h in registry.handlers for need in h.needs)
         self._coroutines = Coroutines()
 
-    def process(self, record: Record) -> Ended | None:
-        """Runs those of an event's handlers that are due. Never raises what a handler raised.
+    def process(self, record: Record, paused: Mapping[str, float] = NOTHING) -> Ended | None:
+        """Runs those of an event's handlers that are due and not `paused`. Never raises what a handler raised.
 
         None if the event has to wait for its turn: it is given back already.
         """
         begun = monotonic()
         progress = Progress(record, self._registry)
+        progress.pause(paused)
         try:
             if not self._take_turn(record, progress.due):
                 return None
@@ -80,6 +87,12 @@ class Processor:
             fields=settled.fields,
             handled=_handled(record, progress),
         )
+
+    def follow_keys(self) -> None:
+        """From now on takes over keys that change, in this process; its supervisor says so for all."""
+        if self._uses_api:
+            reloader = Reloader(self._inbox.settings, self._resources.use, tells=False)
+            Rounds("keys", LOOK_SECONDS, reloader.look).start()
 
     def close(self) -> None:
         """Ends the event loop of async handlers, if there was any."""

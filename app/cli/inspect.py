@@ -28,6 +28,7 @@ from app.cli.output import (
 from app.config.sources import load_settings
 from app.errors import EventNotFound
 from app.inbox.inbox import PREFIX, Inbox, connect
+from app.inbox.paused import EVERYTHING
 from app.inbox.record import STATES, Record, State
 from app.units import parse_duration
 
@@ -93,11 +94,15 @@ def event(
     inbox = _inbox()
     record = inbox.get(inbox.find(id))
     due = _due(inbox, record)
+    kept_waiting = _kept_waiting(inbox, record)
     if as_json:
-        print_json(_details(record) | {"next_attempt": iso(due)} | (_bodies(record) if body else {}))
+        more = {"next_attempt": iso(due), "kept_waiting": kept_waiting}
+        print_json(_details(record) | more | (_bodies(record) if body else {}))
         return
     for line in life(record, due):
         console.print(line)
+    if kept_waiting:
+        console.print(f"  [yellow]not worked on: {plain(kept_waiting)}[/]")
     if record.state == "dead":
         console.print(f"  [dim]Put it back to work: {program()} replay {record.id[:SHORT_ID_LENGTH]}[/]")
     for name, text in _bodies(record).items() if body else ():
@@ -162,7 +167,7 @@ def life(record: Record, due: float | None = None) -> Iterator[str]:
 def _moments(record: Record, due: float | None) -> Iterator[tuple[float, list[str]]]:
     """What happened, in this order; each in lines."""
     origin = f"{len(record.body)} bytes from {record.meta.get('client')}"
-    yield _moment(record.received, "received", f"{origin}, signed with the {record.meta.get('key')} key")
+    yield _moment(record.received, "received", f"{origin}, signed with the {_key(record)}")
     if admitted := record.meta.get("admitted"):
         why = f"by {plain(admitted['by'])}, verified again; refused at {admitted['refused_at']} for its signature"
         yield _moment(record.received, "admitted", why)
@@ -283,3 +288,22 @@ def _moment(
         lines.append(f"      [red]{plain(error['type'])}[/]: {plain(error['message'])}")
         lines += [f"      [dim]{plain(line)}[/]" for line in (error.get("traceback") or "").splitlines()]
     return seconds, lines
+
+
+def _key(record: Record) -> str:
+    """The key that signed, as `jobhook keys` has it; records of earlier releases have no fingerprint."""
+    role, fingerprint = record.meta.get("key"), record.meta.get("fingerprint")
+    return f"{role} key" + (f" ({plain(str(fingerprint))})" if fingerprint else "")
+
+
+def _kept_waiting(inbox: Inbox, record: Record) -> str | None:
+    """Why no worker takes an event, though it is unfinished: what keeps all of them waiting.
+
+    A handler that waits alone is in the record itself.
+    """
+    if record.state not in {"queued", "retrying"}:
+        return None
+    stats = inbox.stats()
+    if stats.suspended:
+        return "`rq suspend` is on"
+    return next((f"everything is paused by {one.by}" for one in stats.paused if one.what == EVERYTHING), None)
