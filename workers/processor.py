@@ -17,7 +17,7 @@ from app.config.reload import LOOK_SECONDS, Reloader
 from app.inbox.inbox import Inbox
 from app.inbox.record import HANDLER_STEP, Ended, Handled, Record
 from app.ops.rounds import Rounds
-from app.store.pools import drop_connections
+from app.store.pools import connections_in_use, drop_connections
 from workers import history
 from workers.answered import Answered
 from workers.coroutines import Coroutines
@@ -111,7 +111,7 @@ class Processor:
         # Whoever stood still since taking the event may be overtaken before the timeout, which counts from here.
         if monotonic() + self._timeout > record.leased_until:
             return progress.not_begun(LeaseLost(f"Too little was left of the lease of event {record.id} to begin it."))
-        limit = time_limit(self._timeout)
+        limit, others = time_limit(self._timeout), connections_in_use(self._inbox.redis)
         try:
             with limit:
                 if self._uses_api:
@@ -122,7 +122,7 @@ class Processor:
         except Exception as error:  # noqa: BLE001 - our own trouble, as with Redis, is one more reason to retry
             progress.failed_all(error)
         if limit.has_struck:
-            drop_connections(self._inbox.redis)
+            drop_connections(self._inbox.redis, but=others)
             self._resources.drop()
         return progress.settle(self._limits)
 

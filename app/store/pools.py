@@ -67,14 +67,22 @@ class FreshPool(ConnectionPool):
         super().release(connection)
 
 
-def drop_connections(redis: "Redis") -> None:
-    """Closes all connections of a client and forgets them, also those in use, which nobody may ever give back.
+def connections_in_use(redis: "Redis") -> frozenset[Any]:
+    """Those of a client that are at work, or listen."""
+    pool: Any = redis.connection_pool
+    return frozenset(pool._in_use_connections)
 
-    For when a signal has cut a command short: wherever that was, none of them is used again.
+
+def drop_connections(redis: "Redis", *, but: frozenset[Any] = frozenset()) -> None:
+    """Closes a client's connections and forgets them, also those in use, which nobody may ever give back.
+
+    For when a signal has cut a command short: wherever that was, none is used again, but those that were in use before.
     """
     pool: Any = redis.connection_pool
-    dropped = [*pool._available_connections, *pool._in_use_connections]
+    kept = pool._in_use_connections & but
+    dropped = [*pool._available_connections, *(pool._in_use_connections - kept)]
     pool.reset()
+    pool._in_use_connections |= kept
     for connection in dropped:
         connection.disconnect()
 
