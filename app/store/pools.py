@@ -47,8 +47,8 @@ class FreshPool(ConnectionPool):
         with self._lock:  # so that nobody gets one that is being closed
             for connection in _forgotten(self._available_connections):
                 connection.disconnect()
-            for connection in self._available_connections[-1:]:  # the next to be handed out
-                _hurry(connection)
+            if self._available_connections:
+                _hurry(self._available_connections[-1])  # the next to be handed out
         return super().get_connection(*args, **options)
 
     def make_connection(self) -> Any:
