@@ -4,6 +4,8 @@ import inspect
 import math
 from collections.abc import Mapping
 from contextvars import copy_context
+from queue import SimpleQueue
+from threading import Thread
 from time import monotonic
 from types import MappingProxyType
 from typing import Any
@@ -15,14 +17,16 @@ from app.config.reload import LOOK_SECONDS, Reloader
 from app.inbox.inbox import Inbox
 from app.inbox.record import HANDLER_STEP, Ended, Handled, Record
 from app.ops.rounds import Rounds
+from app.store.pools import connections_in_use, drop_connections
 from workers import history
+from workers.answered import Answered
 from workers.coroutines import Coroutines
 from workers.event import Event, LeaseLost
 from workers.jobsiteon import AsyncJobsiteOn, JobsiteOn
 from workers.progress import Limits, Progress, Settled
 from workers.registry import Handler, Registry
 from workers.resources import Resources
-from workers.retry import leaves, span
+from workers.retry import is_mere_wait, leaves, span
 from workers.signature import not_run
 from workers.steps import Step, running
 from workers.timelimit import HandlerTimeout, time_limit
@@ -107,8 +111,9 @@ class Processor:
         # Whoever stood still since taking the event may be overtaken before the timeout, which counts from here.
         if monotonic() + self._timeout > record.leased_until:
             return progress.not_begun(LeaseLost(f"Too little was left of the lease of event {record.id} to begin it."))
+        limit, others = time_limit(self._timeout), connections_in_use(self._inbox.redis)
         try:
-            with time_limit(self._timeout):
+            with limit:
                 if self._uses_api:
                     self._resources.forget(record)
                 self._run_each(record, progress)
@@ -116,36 +121,81 @@ class Processor:
             progress.failed_all(timeout)
         except Exception as error:  # noqa: BLE001 - our own trouble, as with Redis, is one more reason to retry
             progress.failed_all(error)
+        if limit.has_struck:
+            drop_connections(self._inbox.redis, but=others)
+            self._resources.drop()
         return progress.settle(self._limits)
 
     def _run_each(self, record: Record, progress: Progress) -> None:
-        due = progress.due
-        for handler in due:
+        together: list[Handler] = []
+        for handler in progress.due:
+            if handler.is_concurrent:
+                together.append(handler)
+                continue
+            error = self._outcome(record, progress, handler)
+            if not self._note(record, progress, handler, error):
+                return
+        if together:
+            self._run_together(record, progress, together)
+
+    def _run_together(self, record: Record, progress: Progress, handlers: list[Handler]) -> None:
+        """Each in a thread of its own: one that is slow or silent takes no time from the others.
+
+        The threads keep a time of their own. One that stands still all the same is left behind when the time is up.
+        """
+        outcomes: dict[str, BaseException | None] = {}
+        ended: SimpleQueue[Handler] = SimpleQueue()
+
+        def run(handler: Handler) -> None:
+            outcomes[handler.name] = self._outcome(record, progress, handler)
+            ended.put(handler)
+
+        for handler in handlers:
             try:
-                self._call(handler, Event(record, self._inbox, handler.name, progress.attempt_of(handler)))
-            except BaseException as error:  # noqa: BLE001 - a handler's sys.exit() is its failure, not ours
-                progress.failed(handler.name, error)
-                causes = leaves(error)
-                if any(isinstance(cause, HandlerTimeout) for cause in causes):
-                    # It may have struck between a command and its reply.
-                    self._inbox.redis.connection_pool.disconnect(inuse_connections=False)
+                Thread(target=run, args=(handler,), daemon=True).start()
+            except RuntimeError:  # there can be no more threads now
+                run(handler)
+        try:
+            for _ in handlers:
+                handler = ended.get()
+                if not self._note(record, progress, handler, outcomes[handler.name]):
                     return
-                if any(isinstance(cause, LeaseLost) for cause in causes):
-                    return  # the others are the new owner's to run
-            else:
-                progress.done(handler)
-                # The last one's success is recorded with the end of the attempt.
-                if handler is not due[-1] and not self._inbox.record_step(
-                    record.id, record.token, HANDLER_STEP + handler.name, b"null"
-                ):
-                    return  # as above
+        except HandlerTimeout:
+            for handler in handlers:
+                if handler.name in outcomes and not progress.has_ended(handler):
+                    progress.note(handler, outcomes[handler.name])
+            raise
 
-    def _call(self, handler: Handler, event: Event) -> None:
+    def _outcome(self, record: Record, progress: Progress, handler: Handler) -> BaseException | None:
+        """Runs a handler. What it raised, if anything."""
+        attempt = progress.attempt_of(handler)
+        answered = Answered(self._inbox, record, handler.name, attempt) if handler.needs else None
+        failure: BaseException | None = None
+        try:
+            self._call(handler, Event(record, self._inbox, handler.name, attempt), answered)
+        except BaseException as error:  # noqa: BLE001 - a handler's sys.exit() is its failure, not ours
+            failure = error
+        if answered:
+            answered.end(is_continued=failure is not None and is_mere_wait(failure))
+        return failure
+
+    def _note(self, record: Record, progress: Progress, handler: Handler, error: BaseException | None) -> bool:
+        """Notes how a handler has ended. Whether others are to be run."""
+        progress.note(handler, error)
+        if error:
+            # There is no time for the others, or they are the new owner's to run.
+            return not any(isinstance(cause, HandlerTimeout | LeaseLost) for cause in leaves(error))
+        # The last one's success is recorded with the end of the attempt.
+        return progress.is_at_end or self._inbox.record_step(
+            record.id, record.token, HANDLER_STEP + handler.name, b"null"
+        )
+
+    def _call(self, handler: Handler, event: Event, answered: Answered | None) -> None:
         # A copy of the context: what a handler sets in it ends with the handler.
-        copy_context().run(self._call_in_context, handler, event)
+        copy_context().run(self._call_in_context, handler, event, answered)
 
-    def _call_in_context(self, handler: Handler, event: Event) -> None:
-        with running(Step(event.id, HANDLER_STEP + handler.name)):
+    def _call_in_context(self, handler: Handler, event: Event, answered: Answered | None) -> None:
+        with running(Step(event.id, HANDLER_STEP + handler.name, answered)):
             result: Any = self._begin(handler, event)
             while result is not None and inspect.isawaitable(result):
                 result = self._coroutines.run(result)

@@ -127,9 +127,21 @@ class Progress:
         """Which attempt this is for a handler, from 1. Each crash may have been its own, and is counted for all."""
         return self._left[handler.name].used + self._record.crashes + 1
 
-    def done(self, handler: Handler) -> None:
-        """The handler has finished."""
-        self._now_finished.append(handler.name)
+    @property
+    def is_at_end(self) -> bool:
+        """Whether all that were due have ended."""
+        return all(map(self.has_ended, self.due))
+
+    def has_ended(self, handler: Handler) -> bool:
+        """Whether the handler has finished or failed in this attempt."""
+        return handler.name in self._now_finished or any(f.handler == handler.name for f in self._failures)
+
+    def note(self, handler: Handler, error: BaseException | None) -> None:
+        """The handler has finished, or raised an error."""
+        if error is None:
+            self._now_finished.append(handler.name)
+        else:
+            self.failed(handler.name, error)
 
     def failed(self, name: str, error: BaseException) -> None:
         """The handler has raised an error."""
@@ -137,9 +149,8 @@ class Progress:
 
     def failed_all(self, error: BaseException) -> None:
         """All that were due and have not ended in this attempt have failed, for a reason of our own."""
-        ended = {*self._now_finished, *(failure.handler for failure in self._failures)}
         for handler in self.due:
-            if handler.name not in ended:
+            if not self.has_ended(handler):
                 self.failed(handler.name, error)
 
     def settle(self, limits: Limits) -> Settled:

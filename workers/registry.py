@@ -30,6 +30,8 @@ class Handler:
     pattern: re.Pattern[str]
     one_at_a_time: bool = False
     """Whether the events of one resource must not run at the same time."""
+    is_concurrent: bool = False
+    """Whether it runs in a thread, after the others and at the same time as all that are like it. It ends by itself."""
     needs: tuple[Need, ...] = ()
     """What the worker has to give it besides the event."""
 
@@ -82,7 +84,9 @@ class Registry:
 
         return register
 
-    def add(self, name: str, function: Function, pattern: str, *, one_at_a_time: bool = False) -> None:
+    def add(
+        self, name: str, function: Function, pattern: str, *, one_at_a_time: bool = False, is_concurrent: bool = False
+    ) -> None:
         """Registers a function under a name of its own.
 
         Raises:
@@ -92,7 +96,7 @@ class Registry:
             raise ConfigError(f"Two handlers are named {name}: their success could not be told apart.")
         refuse_what_would_not_run(name, function)
         wanted = re.compile(translate(pattern.casefold()))
-        self.handlers.append(Handler(name, function, wanted, one_at_a_time, needs(name, function)))
+        self.handlers.append(Handler(name, function, wanted, one_at_a_time, is_concurrent, needs(name, function)))
 
     def matching(self, type: str) -> list[Handler]:
         """The handlers that want events of this type, each once."""

@@ -49,6 +49,11 @@ class Resources:
                 self._made[need] = MAKERS[need](self._settings)
         return self._made[need]
 
+    def drop(self) -> None:
+        """Drops all connections of what was made: a signal that cuts a call short may leave any of them broken."""
+        if JobsiteOn in self._made:  # that for async functions cancels what it does, and is not cut
+            self(JobsiteOn).drop()
+
     def use(self, settings: Settings) -> None:
         """Goes on with the keys of other settings: also what is made already, and in a handler's hands. Thread-safe.
 

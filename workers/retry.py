@@ -90,7 +90,7 @@ def judge(error: BaseException, used: int, max_attempts: int) -> Verdict:
     them are, because one that is must not take the retry of another away. It uses up an attempt if one of them
     does. And the longest of their waits counts: a short one would have the attempts of the others used up in no time.
     """
-    failures = [leaf for leaf in leaves(error) if not isinstance(leaf, Permanent)]
+    failures = _not_final(error)
     if not failures:
         return Verdict(used + 1, None, "trying again is useless")
     if any(_counts(leaf) for leaf in failures):
@@ -98,6 +98,12 @@ def judge(error: BaseException, used: int, max_attempts: int) -> Verdict:
         if used >= max_attempts:
             return Verdict(used, None, f"all {max_attempts} attempts are used up")
     return Verdict(used, max(_wait(leaf, used) for leaf in failures))
+
+
+def is_mere_wait(error: BaseException) -> bool:
+    """Whether a handler that has raised an error is tried again without having used up an attempt."""
+    failures = _not_final(error)
+    return bool(failures) and not any(map(_counts, failures))
 
 
 def leaves(error: BaseException) -> list[BaseException]:
@@ -111,6 +117,10 @@ def leaves(error: BaseException) -> list[BaseException]:
         else:
             found.append(seen)
     return found
+
+
+def _not_final(error: BaseException) -> list[BaseException]:
+    return [leaf for leaf in leaves(error) if not isinstance(leaf, Permanent)]
 
 
 def _counts(error: BaseException) -> bool:

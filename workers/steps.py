@@ -10,27 +10,36 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+from workers.answered import Answered
+
 KEY_LENGTH = 32
 """Hex digits of an idempotency key: 128 bits."""
+
+
+_current: "ContextVar[Step | None]" = ContextVar("step", default=None)
 
 
 class Step:
     """A step of an event while it runs."""
 
-    def __init__(self, event_id: str, name: str) -> None:
+    def __init__(self, event_id: str, name: str, answered: Answered | None = None) -> None:
         self.key = _digest(event_id, name)
-        self._writes: Counter[str] = Counter()
+        outer = _current.get()
+        self.answered: Answered | None = answered or (outer.answered if outer else None)
+        """What the API has answered to the handler that it belongs to."""
+        self._numbers: Counter[str] = Counter()
 
     def write_key(self, method: str, path: str, content: bytes) -> str:
         """The key of a write of this step, made of what is written: a run that leaves out an earlier write does
         not give its key to a later one. Of identical writes in a step each has its own, by their number.
         """
-        write = _digest(self.key, method, path, hashlib.sha256(content).hexdigest())
-        self._writes[write] += 1
-        return _digest(write, str(self._writes[write]))
+        return self.numbered(method, path, hashlib.sha256(content).hexdigest())
 
-
-_current: ContextVar[Step | None] = ContextVar("step", default=None)
+    def numbered(self, *parts: str) -> str:
+        """The key of what is done in this step, made of what it is and how often that has been done before."""
+        what = _digest(self.key, *parts)
+        self._numbers[what] += 1
+        return _digest(what, str(self._numbers[what]))
 
 
 @contextmanager
@@ -41,6 +50,11 @@ def running(step: Step) -> Iterator[Step]:
         yield step
     finally:
         _current.reset(token)
+
+
+def current() -> Step | None:
+    """The step that runs, if one does."""
+    return _current.get()
 
 
 def write_key(method: str, path: str, content: bytes) -> str | None:

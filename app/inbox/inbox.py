@@ -141,9 +141,13 @@ class Inbox:
         """
         while True:
             try:
-                return bool(self._run(scripts.STEP, id, token, step, result))
+                return self.try_to_record_step(id, token, step, result)
             except RedisError:
                 time.sleep(STEP_RETRY_SECONDS)
+
+    def try_to_record_step(self, id: str, token: int, step: str, result: bytes) -> bool:
+        """The same, once."""
+        return bool(self._run(scripts.STEP, id, token, step, result))
 
     def take_turn(self, id: str, token: int, resource: str) -> bool:
         """Makes it a running event's turn for its resource; False if it now waits in line, given back."""

@@ -11,6 +11,7 @@ Assumed, since none of it is documented. Of the API:
 - The minute is a moving window. What is refused with 429 does not count; a 304 does. `Retry-After` is in
   whole seconds, rounded up.
 - `Idempotency-Key` is recorded and otherwise ignored: who repeats a write writes twice.
+- Every answer may set a cookie, be compressed with gzip, or be late; by default none does.
 - `ETag` and 304 are supported; `Cache-Control` is what the test says, by default none.
 - The objects are those of `app.delivery.samples`.
 

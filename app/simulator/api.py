@@ -1,6 +1,7 @@
 """The API. What it assumes is in the package's docstring."""
 
 import asyncio
+import gzip
 import hashlib
 import math
 from collections import deque
@@ -98,6 +99,12 @@ class Api:
         self.limit, self.window = limit, window
         self.paging: Paging = "cursor"
         self.cache_control: str | None = None
+        self.cookie: str | None = None
+        """What every answer sets."""
+        self.gzips = False
+        """Whether bodies are compressed."""
+        self.delay = 0.0
+        """Seconds before every answer."""
         self.next_answers: deque[CannedAnswer] = deque()
         self.before_answer: Callable[[], object] | None = None
         """Called when an answer is due: what happens while the request is under way."""
@@ -222,16 +229,21 @@ class Api:
                 return _json(200, {"data": items, "next_cursor": last})
 
     async def _send(self, answer: CannedAnswer, send: Send) -> None:
-        await asyncio.sleep(answer.delay)
+        await asyncio.sleep(max(answer.delay, self.delay))
         headers = {"content-type": "application/json"} | answer.headers
+        if self.cookie is not None:
+            headers.setdefault("set-cookie", self.cookie)
+        body = answer.body
+        if self.gzips and body and "content-encoding" not in headers:
+            body, headers["content-encoding"] = gzip.compress(body), "gzip"
         if answer.status != 304:
-            headers["content-length"] = str(len(answer.body) + answer.cut)
+            headers["content-length"] = str(len(body) + answer.cut)
         raw = [(name.encode(), value.encode()) for name, value in headers.items()]
         await send({"type": "http.response.start", "status": answer.status, "headers": raw})
-        for piece in (bytes([byte]) for byte in answer.body) if answer.drip else ():
+        for piece in (bytes([byte]) for byte in body) if answer.drip else ():
             await send({"type": "http.response.body", "body": piece, "more_body": True})
             await asyncio.sleep(answer.drip)
-        rest = b"" if answer.drip else answer.body
+        rest = b"" if answer.drip else body
         await send({"type": "http.response.body", "body": rest, "more_body": bool(answer.cut)})
         # If something was announced that does not come, the server closes the connection now.
 

@@ -32,6 +32,7 @@ from redis.retry import Retry
 
 from app.errors import ConfigError
 from app.store import pools
+from app.store.packing import Packer
 
 SENTINEL_SCHEMES = ("redis+sentinel://", "rediss+sentinel://")
 SCHEMES = ("redis://", "rediss://", "unix://", *SENTINEL_SCHEMES)
@@ -236,7 +237,7 @@ def connect(url: str, *, timeout: float, retries: int = 1) -> "Redis":
         ConfigError: a certificate that the URL names cannot be used.
     """
     _check_certificates(_read_tls(url))
-    options = _options(timeout, timeout, Retry(NoBackoff(), retries))
+    options = _options(timeout, timeout, Retry(NoBackoff(), retries)) | {"command_packer": Packer()}
     if not url.startswith(SENTINEL_SCHEMES):
         return Redis.from_pool(pools.FreshPool.from_url(url, **options))
     found = read_sentinel_url(url)

@@ -7,12 +7,13 @@ hiredis packs, and the connection is kept; connecting and reading replies are re
 
 from typing import Any
 
-import hiredis
 from redis.asyncio import ConnectionPool
 from redis.exceptions import ConnectionError, ResponseError  # noqa: A004
 
+from app.store.packing import pack
+
 Command = tuple[str | int | float | bytes | memoryview, ...]
-"""As hiredis packs it."""
+"""What hiredis can pack."""
 
 
 class Pipe:
@@ -41,7 +42,7 @@ class Pipe:
         """
         if not self._connection.is_connected:
             raise ConnectionError("The connection is lost.")
-        packed = b"".join([hiredis.pack_command(command) for command in commands])  # type: ignore[arg-type]
+        packed = b"".join(map(pack, commands))
         await self._connection.send_packed_command(packed, check_health=False)
         replies: list[Any] = []
         for _ in commands:

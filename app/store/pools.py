@@ -1,10 +1,13 @@
 """Pools of connections that mend what redis-py's lack: of what a network forgets, and of a primary that changes."""
 
 import asyncio
+import sys
 from collections.abc import Iterable
+from math import inf
 from time import monotonic
 from typing import Any
 
+from redis import Redis
 from redis.asyncio import ConnectionPool as AsyncConnectionPool
 from redis.asyncio import Redis as AsyncRedis
 from redis.asyncio.sentinel import MasterNotFoundError
@@ -21,6 +24,8 @@ from redis.sentinel import (
     SentinelManagedSSLConnection,
 )
 
+from app.store.deadline import seconds_left
+
 IDLE_SECONDS = 2.0
 """A connection that has been idle for longer is not trusted any more.
 
@@ -28,6 +33,10 @@ A NAT or a load balancer on the way forgets connections that are idle, and tells
 gets no answer, ever. The hastiest do so after some 30 s. To connect anew takes milliseconds where Redis is near.
 redis-py also has TCP keep-alive set, which lets the ends notice.
 """
+
+
+LEAST_SECONDS = 0.05
+"""What a command is given though its deadline has passed: a Redis that is well answers in less."""
 
 
 class FreshPool(ConnectionPool):
@@ -38,11 +47,44 @@ class FreshPool(ConnectionPool):
         with self._lock:  # so that nobody gets one that is being closed
             for connection in _forgotten(self._available_connections):
                 connection.disconnect()
+            if self._available_connections:
+                _hurry(self._available_connections[-1])  # the next to be handed out
         return super().get_connection(*args, **options)
 
+    def make_connection(self) -> Any:
+        connection: Any = super().make_connection()
+        connection.patience = connection.socket_timeout
+        _hurry(connection)
+        return connection
+
     def release(self, connection: Any) -> None:
+        error = sys.exc_info()[1]
+        if error is not None and not isinstance(error, Exception):
+            # A signal (a handler's time-out, a stop) has cut the command short, perhaps between sending it and reading
+            # the reply, which the next command would take for its own.
+            connection.disconnect()
         connection.idle_since = monotonic()
         super().release(connection)
+
+
+def connections_in_use(redis: "Redis") -> frozenset[Any]:
+    """Those of a client that are at work, or listen."""
+    pool: Any = redis.connection_pool
+    return frozenset(pool._in_use_connections)
+
+
+def drop_connections(redis: "Redis", *, but: frozenset[Any] = frozenset()) -> None:
+    """Closes a client's connections and forgets them, also those in use, which nobody may ever give back.
+
+    For when a signal has cut a command short: wherever that was, none is used again, but those that were in use before.
+    """
+    pool: Any = redis.connection_pool
+    kept = pool._in_use_connections & but
+    dropped = [*pool._available_connections, *(pool._in_use_connections - kept)]
+    pool.reset()
+    pool._in_use_connections |= kept
+    for connection in dropped:
+        connection.disconnect()
 
 
 class AsyncFreshPool(AsyncConnectionPool):
@@ -57,6 +99,16 @@ class AsyncFreshPool(AsyncConnectionPool):
     async def release(self, connection: Any) -> None:
         connection.idle_since = monotonic()
         await super().release(connection)
+
+
+def _hurry(connection: Any) -> None:
+    """Gives a connection as long for its next command as it is made for, or what is left if that is less."""
+    seconds, left = connection.patience, seconds_left()
+    if left < inf:
+        seconds = min(seconds, max(left / (1 + connection.retry.get_retries()), LEAST_SECONDS))
+    if seconds != connection.socket_timeout:
+        connection.socket_timeout = connection.socket_connect_timeout = seconds
+        connection.update_current_socket_timeout(seconds)
 
 
 def _forgotten(connections: Iterable[Any]) -> list[Any]:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from redis import Redis
 from redis._parsers.helpers import parse_info
 from redis.client import Pipeline
 from redis.exceptions import ResponseError
@@ -9,6 +10,9 @@ from redis.utils import str_if_bytes
 
 from app.store.durability import Server
 from app.store.pipe import Command, Pipe
+
+MOST_MEMORY = 0.8
+"""The share of the memory from which on the rest is the inbox's alone."""
 
 INFO: Command = ("INFO",)
 CONFIG: Command = ("CONFIG", "GET", "appendfsync", "maxmemory-policy")
@@ -18,6 +22,13 @@ def ask(pipeline: "Pipeline") -> None:
     """Adds the two commands whose replies `server_from` takes."""
     pipeline.info()
     pipeline.config_get(*map(str, CONFIG[2:]))
+
+
+def has_room(redis: "Redis") -> bool:
+    """Whether there is room for what is worth less than the inbox: not when the memory is nearly used up."""
+    memory: Any = redis.info("memory")
+    limit = int(memory.get("maxmemory", 0))
+    return not limit or int(memory["used_memory"]) < MOST_MEMORY * limit
 
 
 async def read_server(pipe: Pipe, *more: Command) -> tuple[Server, list[Any]]:

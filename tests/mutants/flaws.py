@@ -15,6 +15,7 @@ RELOAD = "app/config/reload.py"
 FORMS, HTTP = "app/receiver/forms.py", "app/receiver/http.py"
 PROGRESS, SIGNATURES = "workers/progress.py", "workers/signature.py"
 SUPERVISOR = "workers/supervisor.py"
+CACHE = "workers/jobsiteon/cache.py"
 
 
 @dataclass(frozen=True)
@@ -182,8 +183,8 @@ FLAWS = (
         "P2",
         "a time-out strikes after the end",
         "workers/timelimit.py",
-        "if self._armed and not over:",
-        "if True:",
+        "if not self._armed or code is time_limit.__exit__.__code__:",
+        "if False:",
         "timelimit",
     ),
     flaw("P2", "a revived event expires at work", COMMON, "  redis.call('PERSIST', key)\n", "", "inbox", "model"),
@@ -886,5 +887,142 @@ FLAWS = (
         "return bucket.take(now) and self._all.take(now)",
         "return self._all.take(now)",
         "rejected",
+    ),
+    # The API client
+    flaw(
+        "P2",
+        "the rate limit lets a handler begin anew for ever",
+        "workers/processor.py",
+        "is_continued=failure is not None and is_mere_wait(failure)",
+        "is_continued=False",
+        "answered",
+    ),
+    flaw(
+        "P2",
+        "what was answered is read again after a failure",
+        "workers/answered.py",
+        "if attempt == self._attempt:",
+        "if attempt:",
+        "answered",
+    ),
+    flaw(
+        "P5",
+        "a write that was answered is sent again",
+        "workers/jobsiteon/memory.py",
+        "return None if written is None else Answer(json.loads(written))",
+        "return None",
+        "answered",
+    ),
+    flaw(
+        "P5",
+        "what is written is no part of its key",
+        "workers/steps.py",
+        "self.numbered(method, path, hashlib.sha256(content).hexdigest())",
+        'self.numbered("write")',
+        "jobsiteon_client",
+    ),
+    flaw(
+        "P6", "what the API answers may fill Redis", CACHE, "if has_room(self._redis):", "if True:", "jobsiteon_cache"
+    ),
+    flaw(
+        "P4",
+        "an answer under way at an invalidation is fresh",
+        CACHE,
+        'if about["url"] != url or about["generation"] != generation:',
+        'if about["url"] != url:',
+        "jobsiteon_cache",
+    ),
+    flaw(
+        "P2",
+        "an answer's cookie goes with all requests",
+        "workers/jobsiteon/exchange.py",
+        '        "cookies": NoCookies(),\n',
+        "",
+        "jobsiteon_paging",
+    ),
+    flaw(
+        "P2",
+        "a list that is cut short passes for a whole one",
+        "workers/jobsiteon/paging.py",
+        "if next is None and total is not None and total > self._items:",
+        "if False:",
+        "jobsiteon_paging",
+    ),
+    flaw(
+        "P6", "a call waits for Redis beyond its time", "app/store/pools.py", "if left < inf:", "if False:", "answered"
+    ),
+    flaw(
+        "P6",
+        "a head that comes byte by byte has no end",
+        "workers/jobsiteon/wire.py",
+        "TimedStream(super().connect_tcp(*args, **options), seconds_left)",
+        "super().connect_tcp(*args, **options)",
+        "jobsiteon_any_answer",
+    ),
+    flaw(
+        "P3",
+        "a compressed answer is decoded whatever its size",
+        "workers/jobsiteon/coding.py",
+        "self._gzip.decompress(piece, self._most + 1 - len(self.body))",
+        "self._gzip.decompress(piece)",
+        "jobsiteon_client",
+    ),
+    flaw(
+        "P2",
+        "a place of the rate limit is taken without a connection",
+        "workers/jobsiteon/wire.py",
+        "return self._waits(request, take=False)",
+        "return self._waits(request, take=True)",
+        "jobsiteon_limits",
+    ),
+    flaw(
+        "P2",
+        "a wait that is a date goes by our clock",
+        "workers/retry_after.py",
+        "now = said[-1] if said else datetime.now(UTC)",
+        "now = datetime.now(UTC)",
+        "retry_after",
+    ),
+    # A time-out in the middle of things
+    flaw(
+        "P2",
+        "a time-out takes the process along",
+        "app/store/packing.py",
+        "str(argument).encode() if type(argument) in _NUMBERS else argument",
+        "argument",
+        "strikes",
+    ),
+    flaw(
+        "P2",
+        "a time-out strikes where a lock is taken",
+        "workers/timelimit.py",
+        "if code in _FRAGILE or code",
+        "if code",
+        "timelimit",
+    ),
+    flaw(
+        "P2",
+        "a connection that a time-out has cut is used again",
+        "workers/jobsiteon/client.py",
+        "                self.drop()\n",
+        "                pass\n",
+        "jobsiteon_client",
+    ),
+    # Forwarding
+    flaw(
+        "P2",
+        "a silent destination keeps the others waiting",
+        "workers/forward/__init__.py",
+        ", is_concurrent=True",
+        "",
+        "forward",
+    ),
+    flaw(
+        "P3",
+        "an address embedded in another is not judged",
+        "workers/forward/address.py",
+        "for form in (address, *_embedded(address)) for",
+        "for form in (address,) for",
+        "forward",
     ),
 )

@@ -7,6 +7,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -32,8 +33,8 @@ from app.errors import ConfigError, JobhookError
 from app.inbox.inbox import Inbox, connect
 from app.inbox.record import Record
 from tests.support import wait_until
-from tests.support.deliveries import accept_all, delivery
-from tests.support.inbox import age, take
+from tests.support.deliveries import accept_all, delivery, queue_events
+from tests.support.inbox import age, sweep, take
 from tests.support.stack import MakeStack
 from workers import Permanent, RetryAfter
 from workers.event import Event
@@ -46,6 +47,7 @@ from workers.forward.signer import Signer
 from workers.processor import Processor
 from workers.registry import Registry
 from workers.retry import LONGEST_WAIT_SECONDS
+from workers.timelimit import seconds_to_strike
 
 SECRET = "whsec_" + base64.b64encode(b"secret of the tests, 32 bytes ok").decode()
 OTHER_SECRET = "whsec_" + base64.b64encode(b"another secret of the tests, 36 byte").decode()
@@ -69,6 +71,7 @@ class Destination:
     always: int = 204
     received: list[Received] = field(default_factory=list)
     server_names: list[str | None] = field(default_factory=list)
+    before_answer: Callable[[], object] = bool
 
     @property
     def url(self) -> str:
@@ -78,6 +81,7 @@ class Destination:
         body = request.rfile.read(int(request.headers["content-length"]))
         headers = {name.lower(): value for name, value in request.headers.items()}
         self.received.append(Received(request.path, headers, body))
+        self.before_answer()
         status, extra = self.answers.pop(0) if self.answers else (self.always, {})
         request.send_response(status)
         for name, value in ({"content-length": "0"} | extra).items():
@@ -304,6 +308,15 @@ def test_retry_after_is_kept_within_bounds(
         send()
     assert least <= caught.value.seconds <= most
     assert caught.value.counts
+
+
+def test_a_date_is_one_by_the_clock_of_the_destination(send: Send, destination: Destination) -> None:
+    theirs = datetime.now(UTC) - timedelta(days=2)
+    date, until = (format_datetime(moment, usegmt=True) for moment in (theirs, theirs + timedelta(hours=1)))
+    destination.answers = [(503, {"Date": date, "Retry-After": until})]
+    with pytest.raises(Throttled) as caught:
+        send()
+    assert caught.value.seconds == 3600
 
 
 @pytest.mark.parametrize(("status", "asked"), [(503, "soon"), (503, "-1"), (503, ""), (500, "10"), (404, "10")])
@@ -662,6 +675,141 @@ def test_a_destination_that_has_an_event_is_not_sent_it_again_for_another(
     assert {received.headers["webhook-id"] for received in destination.received + other.received} == {record.id}
     for received in other.received:
         verify(received)
+
+
+@contextmanager
+def silent_server() -> Iterator[str]:
+    """Takes every connection and answers nothing, ever."""
+    with socket.create_server(("127.0.0.1", 0), backlog=100) as listener:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/hooks"
+
+
+def test_two_silent_destinations_keep_nothing_from_a_healthy_third(
+    inbox: Inbox, settings: Settings, destination: Destination
+) -> None:
+    """P2, P5: it gets every event in the event's first attempt, and none twice."""
+    inbox.settings = settings.model_copy(update={"handler_timeout": 2.0})
+    with silent_server() as first, silent_server() as second:
+        pairs = (f"*={first}", f"*={second}", f"*={destination.url}")
+        processor = Processor(inbox, forwarding(settings, *pairs, handler_timeout=2.0))
+        ids = queue_events(settings, 3)
+        for number in range(len(ids)):
+            ended = processor.process(take(inbox))
+            assert ended
+            assert ended.outcome == "retry"
+            inbox.work("w", ended, want="")
+            assert len(destination.received) == number + 1
+        for _ in range(2):  # tried again, silent or left alone as they are
+            age(inbox, "retrying", *ids)
+            sweep(inbox)
+            for _ in ids:
+                inbox.work("w", processor.process(take(inbox)), want="")
+    assert [received.headers["webhook-id"] for received in destination.received] == ids
+    for id in ids:
+        tries = inbox.get(id).tries
+        assert set(tries) == {f"forward {first}", f"forward {second}"}
+        assert not any("time was up" in each.why or "longer than" in each.why for each in tries.values())
+
+
+def test_destinations_are_asked_at_the_same_time(
+    inbox: Inbox, settings: Settings, destination: Destination, other: Destination
+) -> None:
+    """One that answers only after another has got the event, which stands after it in the settings."""
+    other.before_answer = lambda: wait_until(lambda: bool(destination.received), "the event at the other destination")
+    queue_events(settings, 1)
+    processor = Processor(inbox, forwarding(settings, f"*={other.url}", f"*={destination.url}"))
+    ended = processor.process(take(inbox))
+    assert ended
+    assert ended.outcome == "done"
+
+
+def test_where_there_can_be_no_more_threads_they_are_asked_one_after_the_other(
+    inbox: Inbox, settings: Settings, destination: Destination, other: Destination, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P2: as under a limit of processes and threads."""
+
+    class NoThread(threading.Thread):
+        def start(self) -> None:
+            raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("workers.processor.Thread", NoThread)
+    queue_events(settings, 1)
+    ended = Processor(inbox, forwarding(settings, f"*={other.url}", f"*={destination.url}")).process(take(inbox))
+    assert ended
+    assert ended.outcome == "done"
+    assert len(destination.received) == len(other.received) == 1
+
+
+def test_a_success_is_recorded_while_others_are_waited_for(
+    inbox: Inbox, settings: Settings, destination: Destination
+) -> None:
+    """P5: if the worker is killed then, the destination that has the event is not sent it again."""
+    with silent_server() as silent:
+        registry = forwarding(settings, f"*={silent}", f"*={destination.url}", handler_timeout=2.0)
+        inbox.settings = settings.model_copy(update={"handler_timeout": 2.0})
+        (id,) = queue_events(settings, 1)
+        with ThreadPoolExecutor() as watching:
+            step = f"handler forward {destination.url}"
+            noted = watching.submit(lambda: wait_until(lambda: step in dict(inbox.get(id).steps), "the note"))
+            Processor(inbox, registry).process(take(inbox))
+            noted.result()
+
+
+def test_a_destination_that_stands_still_has_failed_when_the_time_is_up(
+    inbox: Inbox, settings: Settings, destination: Destination, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one whose name is resolved for minutes, which cannot be cut short: it sends nothing afterwards."""
+    over = threading.Event()
+    real = socket.getaddrinfo
+
+    def resolve_slowly(host: str, *args: Any, **options: Any) -> Any:
+        if host == "slow.test":
+            over.wait(60)
+            host = "127.0.0.1"
+        return real(host, *args, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve_slowly)
+    inbox.settings = settings.model_copy(update={"handler_timeout": 1.0})
+    slow = f"http://slow.test:{destination.port}/slow"
+    registry = forwarding(settings, f"*={slow}", f"*={destination.url}", handler_timeout=1.0)
+    queue_events(settings, 1)
+    record = take(inbox)
+    ended = Processor(inbox, registry).process(record)
+    assert ended
+    inbox.work("w", ended, want="")
+    tries = inbox.get(record.id).tries
+    assert set(tries) == {f"forward {slow}"}
+    assert tries[f"forward {slow}"].used == 1
+    before = set(threading.enumerate())
+    over.set()
+    wait_until(lambda: set(threading.enumerate()) < before, "the thread to end")
+    assert [received.path for received in destination.received] == ["/hooks"]
+
+
+def test_what_other_handlers_leave_of_the_time_is_enough_or_it_is_sent_later(
+    inbox: Inbox, settings: Settings, destination: Destination
+) -> None:
+    """A slow handler is no failure of the destination's: it gets its whole time, in the next attempt, at once."""
+    registry = forwarding(settings, f"*={destination.url}", handler_timeout=2.0)
+
+    @registry.on("*")
+    def use_up(_: Event) -> None:
+        wait_until(lambda: seconds_to_strike() < 1.0, "half of the time to be over")
+
+    inbox.settings = settings.model_copy(update={"handler_timeout": 2.0, "max_attempts": 1})
+    queue_events(settings, 1)
+    record = take(inbox)
+    processor = Processor(inbox, registry)
+    ended = processor.process(record)
+    assert ended
+    assert (ended.outcome, ended.delay) == ("retry", 0)
+    assert not destination.received
+    inbox.work("w", ended, want="")
+    sweep(inbox)
+    again = processor.process(take(inbox))
+    assert again
+    assert again.outcome == "done"
+    assert len(destination.received) == 1
 
 
 def test_waiting_for_a_circuit_uses_up_no_attempt(

@@ -44,6 +44,7 @@ from workers.jobsiteon import (
     Unreachable,
 )
 from workers.jobsiteon import errors as api_errors
+from workers.jobsiteon.limits import fingerprint
 from workers.retry import Permanent, RetryAfter
 from workers.timelimit import HandlerTimeout, time_limit
 
@@ -217,6 +218,24 @@ class TestErrors:
         with pytest.raises(RateLimited) as raised:
             client.get("/contacts/con_1001")
         assert 110 < raised.value.seconds <= 120
+
+    @pytest.mark.parametrize("wrong", [timedelta(days=-2), timedelta(hours=2)])
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_a_date_is_one_by_the_clock_of_the_server(
+        self, redis: "Redis", settings: Settings, kind: Kind, wrong: timedelta
+    ) -> None:
+        theirs = datetime.now(UTC) + wrong
+        date, until = (format_datetime(moment, usegmt=True) for moment in (theirs, theirs + timedelta(seconds=120)))
+        answer = f"HTTP/1.1 429 X\r\nDate: {date}\r\nRetry-After: {until}\r\nContent-Length: 0\r\n\r\n"
+        with bytes_server() as server:
+            server.answer(answer.encode())
+            of = at(settings, server.url)
+            client: Client = Plain(of) if kind == "sync" else Driven(of)
+            with pytest.raises(RateLimited) as raised:
+                client.get("/contacts/con_1001")
+            client.close()
+        assert raised.value.seconds == 120
+        assert 100_000 < redis.pttl("jobhook:api:pause:" + fingerprint(TOKEN.encode())) <= 120_000
 
     def test_nobody_there(self, jobsiteon: World, kind: Kind) -> None:
         away = jobsiteon.client(kind, api_url=f"http://127.0.0.1:{free_port()}", api_timeout=1.0)

@@ -230,3 +230,27 @@ def test_of_several_pauses_the_longest_holds(redis: "Redis", settings: Settings)
     rate.pause(50.0)
     assert 45 < rate.wait() <= 50
     rate.close()
+
+
+def test_answers_under_way_together_leave_the_longest_pause(jobsiteon: World, redis: "Redis") -> None:
+    """Their order of arrival is chance."""
+    seconds = ["5", "40", "3", "20"]
+    jobsiteon.api.next_answers += [CannedAnswer(429, b"", {"retry-after": each}, delay=0.3) for each in seconds]
+
+    async def call_all() -> list[Any]:
+        async with AsyncJobsiteOn(jobsiteon.settings) as client:
+            calls = [client.get(f"/contacts/con_{number}") for number in seconds]
+            return await asyncio.gather(*calls, return_exceptions=True)
+
+    answers = asyncio.run(call_all())
+    assert {type(answer) for answer in answers} == {RateLimited}
+    assert 35_000 < redis.pttl("jobhook:api:pause:" + fingerprint(TOKEN.encode())) <= 40_000
+
+
+def test_a_pause_is_that_of_one_key(jobsiteon: World) -> None:
+    other = "another-token-0123456789"
+    jobsiteon.api.keys[other] = jobsiteon.api.keys[TOKEN]
+    jobsiteon.api.next_answers.append(CannedAnswer(429, b"", {"retry-after": "30"}))
+    with pytest.raises(RateLimited):
+        jobsiteon.client().get("/contacts/con_1001")
+    assert jobsiteon.client(api_token=SecretStr(other)).get("/contacts/con_1001")

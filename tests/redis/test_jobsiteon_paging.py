@@ -13,6 +13,7 @@ from app.simulator.api import Paging as Form
 from tests.support.world import KINDS, Client, Plain, World, world
 from workers.jobsiteon import BadResponse, JobsiteOn
 from workers.jobsiteon import answers as api_answers
+from workers.jobsiteon.answers import Answer
 from workers.jobsiteon.paging import MOST_PAGES, AnyForm, Next
 
 IDS = [f"con_100{number}" for number in range(1, 6)]
@@ -34,6 +35,18 @@ def test_every_form_is_walked_to_its_end(client: Client, jobsiteon: World, form:
     jobsiteon.api.paging = form
     assert [contact["id"] for contact in client.items("/contacts", city="Boulder")] == IDS
     assert [len(page) for page in client.pages("/contacts")] == ([5] if form == "bare" else [2, 2, 1])
+
+
+@pytest.mark.parametrize("form", get_args(Form))
+def test_so_is_it_with_cookies_compressed_and_slow(client: Client, jobsiteon: World, form: Form) -> None:
+    api = jobsiteon.api
+    api.paging, api.cookie, api.gzips, api.delay = form, "name=\xe9; Path=/", True, 0.01
+    if form == "stuck":
+        with pytest.raises(BadResponse, match="same again"):
+            client.items("/contacts")
+    else:
+        assert [contact["id"] for contact in client.items("/contacts")] == IDS
+    assert {seen.cookie for seen in api.seen} == {None}
 
 
 def test_parameters_are_kept_from_page_to_page(client: Client, jobsiteon: World) -> None:
@@ -185,3 +198,59 @@ def test_the_last_page_of_links_has_none(jobsiteon: World, client: Client) -> No
     headers = {"link": '</v1/contacts?page=1>; rel="prev"'}
     jobsiteon.api.next_answers += [CannedAnswer(body=b'{"data":[1],"page":2}', headers=headers)]
     assert client.items("/contacts") == [1]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"page": 0, "page_size": 50, "next_page_uri": "/x?page=1"},
+        {"paging": {"next": {"after": "x"}}},
+        {"paging": {"cursors": {"before": "x", "after": "y"}}},
+        {"is_truncated": True},
+        {"IsTruncated": True, "NextMarker": "b"},
+        {"NextToken": "b"},
+        {"continuationToken": "b"},
+        {"LastEvaluatedKey": {"id": "b"}},
+        {"hasNext": "yes"},
+        {"moreItems": True},
+        {"nextRecordsUrl": "/x"},
+        {"done": False},
+        {"last": False, "number": 0, "size": 2},
+        {"_page": 1, "_pages": 3},
+        {"pageIndex": 0, "pageCount": 3},
+        {"response_metadata": {"next_cursor": "x"}},
+        {"metadata": {"next": "/x?page=2"}},
+        {"_meta": {"next_cursor": "x"}},
+        {"cursors": {"next": "abc"}},
+        {"meta": {"page": {"current": 1, "total": 3}}},
+    ],
+    ids=str,
+)
+def test_what_promises_more_in_other_words_is_no_whole_list(said: dict[str, Any]) -> None:
+    items = [{"id": "a"}, {"id": "b"}]
+    assert AnyForm().next(Answer({"data": items} | said), items) == {}
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ({"meta": {"pagination": {"links": {"next": "/x?page=2"}}}}, "/x?page=2"),
+        ({"links": [{"rel": "self", "href": "/x"}, {"rel": "next", "href": "/x?page=2"}]}, "/x?page=2"),
+        ({"links": [{"rel": "self", "href": "/x"}, {"rel": "prev", "href": "/x"}]}, None),
+        ({"start": 0, "limit": 2, "size": 2}, {"start": 2}),
+        ({"start": 4, "limit": 5, "size": 2}, None),
+        ({"done": True, "is_truncated": False, "NextToken": None, "moreItems": False}, None),
+        ({"meta": {"request_id": "x", "nextcloud": None}}, None),
+    ],
+    ids=str,
+)
+def test_more_ways_of_saying_it(said: dict[str, Any], expected: Next) -> None:
+    items = [{"id": "a"}, {"id": "b"}]
+    assert AnyForm().next(Answer({"data": items} | said), items) == expected
+
+
+@pytest.mark.parametrize("name", ["count", "total_records", "totalElements"])
+def test_a_count_of_more_than_came_is_an_error(client: Client, jobsiteon: World, name: str) -> None:
+    jobsiteon.api.next_answers.append(CannedAnswer(body=orjson.dumps({"data": [{"id": "a"}], name: 50})))
+    with pytest.raises(BadResponse, match="1 items came, of 50"):
+        client.items("/contacts")

@@ -3,6 +3,8 @@
 import logging
 import socket
 import socketserver
+import struct
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -47,6 +49,9 @@ def serve(app: ASGIApp) -> Iterator[Served]:
 class _BytesServer(socketserver.ThreadingTCPServer):
     allow_reuse_address = daemon_threads = True
     answer: bytes = b""
+    piece = 0
+    pause = 0.0
+    reset = False
 
 
 class _Handler(socketserver.BaseRequestHandler):
@@ -56,7 +61,13 @@ class _Handler(socketserver.BaseRequestHandler):
         received = b""
         while b"\r\n\r\n" not in received and (piece := self.request.recv(65536)):
             received += piece
-        self.request.sendall(self.server.answer)
+        answer, size = self.server.answer, self.server.piece or len(self.server.answer) or 1
+        with suppress(OSError):  # the client has had enough
+            for begin in range(0, len(answer), size):
+                self.request.sendall(answer[begin : begin + size])
+                time.sleep(self.server.pause)
+            if self.server.reset:
+                self.request.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 @dataclass
@@ -69,8 +80,9 @@ class Bytes:
     def url(self) -> str:
         return f"http://{HOST}:{self._server.server_address[1]}"
 
-    def answer(self, raw: bytes) -> None:
-        self._server.answer = raw
+    def answer(self, raw: bytes, *, piece: int = 0, pause: float = 0.0, reset: bool = False) -> None:
+        """What to answer; in pieces of so many bytes, with a pause after each; with a reset at the end."""
+        self._server.answer, self._server.piece, self._server.pause, self._server.reset = raw, piece, pause, reset
 
 
 @contextmanager

@@ -1,12 +1,13 @@
 """What `Retry-After` asks for."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.retry_after import MOST_SECONDS, seconds_asked
+from workers.retry_after import MOST_SECONDS, asked_by, seconds_asked
 
 NOW = datetime(2026, 11, 25, 12, 0, 0, tzinfo=UTC)
 
@@ -54,4 +55,36 @@ def test_what_is_neither_asks_for_nothing(value: str) -> None:
 @given(st.text() | st.from_regex(r"[A-Z][a-z]{2}, \d{1,30} [A-Z][a-z]{2} \d{1,30} \d+:\d+:\d+ ([+-]\d+|GMT|)"))
 def test_nothing_that_a_server_may_send_raises(value: str) -> None:
     seconds = seconds_asked(value, NOW)
+    assert seconds is None or 0 <= seconds <= MOST_SECONDS
+
+
+def written(moment: datetime) -> str:
+    return format_datetime(moment, usegmt=True)
+
+
+@pytest.mark.parametrize("wrong", [timedelta(days=-400), timedelta(hours=-1), timedelta(), timedelta(days=3)])
+def test_a_date_is_one_by_the_clock_of_who_has_sent_it(wrong: timedelta) -> None:
+    theirs = datetime.now(UTC).replace(microsecond=0) + wrong
+    assert asked_by([written(theirs + timedelta(seconds=120))], [written(theirs)]) == 120
+    assert asked_by([written(theirs - timedelta(seconds=120))], [written(theirs)]) == 0
+
+
+@pytest.mark.parametrize("dates", [[], [""], ["soon"], ["Wed, 99 Nov 2026 13:00:00 GMT"]])
+def test_without_one_ours_counts(dates: list[str]) -> None:
+    seconds = asked_by([written(datetime.now(UTC) + timedelta(seconds=120))], dates)
+    assert seconds is not None
+    assert 60 < seconds <= 120
+
+
+@pytest.mark.parametrize(
+    ("values", "seconds"),
+    [([], None), ([""], None), (["x"], None), (["5", "30", "7"], 30), (["x", "0"], 0), (["-1", "5"], 5)],
+)
+def test_of_several_the_longest_counts(values: list[str], seconds: float | None) -> None:
+    assert asked_by(values, []) == seconds
+
+
+@given(st.lists(st.text()), st.lists(st.text()))
+def test_whatever_is_said_is_no_error(values: list[str], dates: list[str]) -> None:
+    seconds = asked_by(values, dates)
     assert seconds is None or 0 <= seconds <= MOST_SECONDS

@@ -4,13 +4,15 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from types import FrameType
+from types import FrameType, SimpleNamespace
 from typing import Any
 
 import pytest
+from httpcore._synchronization import ThreadLock
+from redis.connection import HiredisRespSerializer
 
 from tests.support import wait_until
-from workers.timelimit import HandlerTimeout, time_limit
+from workers.timelimit import DEFER_SECONDS, HandlerTimeout, time_limit
 
 
 @pytest.fixture(autouse=True)
@@ -98,3 +100,20 @@ def test_an_alarm_after_the_end_meets_what_was_there_before(alarm: list[int]) ->
         pass
     signal.raise_signal(signal.SIGALRM)
     wait_until(lambda: alarm == [signal.SIGALRM], "the alarm")
+
+
+@pytest.mark.parametrize(
+    "fragile", [HiredisRespSerializer.pack, ThreadLock.__enter__, ThreadLock.__exit__, time_limit._strike]
+)
+def test_where_a_strike_would_do_damage_it_comes_a_little_later(fragile: Any) -> None:
+    """P2: hiredis would take the process along; a lock that is taken at this moment would never be given back."""
+    frame: Any = SimpleNamespace(f_code=fragile.__code__)
+    limit = time_limit(60)
+    with limit:
+        strike: Any = signal.getsignal(signal.SIGALRM)
+        strike(signal.SIGALRM, frame)
+        assert not limit.has_struck
+        assert signal.getitimer(signal.ITIMER_REAL)[0] <= 2 * DEFER_SECONDS
+        with pytest.raises(HandlerTimeout):
+            threading.Event().wait(60)
+    assert limit.has_struck

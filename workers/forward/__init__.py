@@ -40,7 +40,7 @@ def register(registry: Registry, settings: Settings) -> None:
     registry.handlers[:] = [known for known in registry.handlers if not isinstance(known.function, Forward)]
     if not pairs:
         return
-    # Half of the time is left to the other handlers of the event.
+    # Half of the time is left to the other handlers of the event, which run before. Destinations are asked together.
     seconds = min(TOTAL_SECONDS, settings.handler_timeout / 2)
     redis = connect(settings)
     tls = httpx.create_ssl_context()  # the CAs of $SSL_CERT_FILE or $SSL_CERT_DIR, if set: a private CA, say
@@ -49,4 +49,4 @@ def register(registry: Registry, settings: Settings) -> None:
         for name, destination in {destination.name: destination for _, destination in pairs}.items()
     }
     for pattern, destination in pairs:
-        registry.add(f"forward {destination.name}", forwards[destination.name], pattern)
+        registry.add(f"forward {destination.name}", forwards[destination.name], pattern, is_concurrent=True)

@@ -7,8 +7,8 @@
         └── ForbiddenAddress  the name leads to an address that is never forwarded to
 
 No message carries a query, a secret or anything that the other side has sent but its status (P7).
-Not errors but orders to the worker: `CircuitOpen` and `Throttled`, which are `RetryAfter`; and a 410
-is `Permanent`.
+Not errors but orders to the worker: `CircuitOpen`, `Throttled` and `TooLate`, which are `RetryAfter`; and
+a 410 is `Permanent`.
 """
 
 from app.errors import JobhookError
@@ -37,6 +37,16 @@ class Throttled(RetryAfter):
     def __init__(self, destination: str, status: int, seconds: float) -> None:
         super().__init__(seconds)
         self.args = (f"{destination} answered {status}: to be tried again in {seconds:.0f} s",)
+
+
+class TooLate(RetryAfter):
+    """The event's other handlers have left too little of its time: it is sent in an attempt of its own, at once."""
+
+    counts = False
+
+    def __init__(self, destination: str) -> None:
+        super().__init__(0)
+        self.args = (f"{destination}: too little time was left to send it, so it is sent in an attempt of its own",)
 
 
 class CircuitOpen(RetryAfter):

@@ -5,16 +5,18 @@ import ssl
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from http import HTTPStatus
+from time import monotonic
 
 from app import __version__
 from workers.event import Event
 from workers.forward.circuit import Circuit
 from workers.forward.destination import Destination
-from workers.forward.errors import CircuitOpen, DestinationUnreachable, ForbiddenAddress, Rejected, Throttled
+from workers.forward.errors import CircuitOpen, DestinationUnreachable, ForbiddenAddress, Rejected, Throttled, TooLate
 from workers.forward.network import HeaderPairs, Reply, post
 from workers.forward.signer import Signer
 from workers.retry import LONGEST_WAIT_SECONDS, Permanent, wait
-from workers.retry_after import seconds_asked
+from workers.retry_after import asked_by
+from workers.timelimit import seconds_to_strike
 
 _NOT_IN_A_HEADER = re.compile(rb"[^\t\x20-\x7e\x80-\xff]")
 
@@ -53,14 +55,17 @@ class Forward:
             RetryAfter: it is to be sent later.
             Permanent: it is not to be sent again.
         """
+        deadline = monotonic() + self._seconds
+        if seconds_to_strike() < self._seconds:
+            raise TooLate(self._destination.name)
         if seconds := self._circuit.enter():
             raise CircuitOpen(self._destination.name, seconds)
-        self._judge(self._post(event), event.attempt)
+        self._judge(self._post(event, deadline - monotonic()), event.attempt)
 
-    def _post(self, event: Event) -> Reply:
+    def _post(self, event: Event, seconds: float) -> Reply:
         headers = self._headers(event, datetime.now(UTC))
         try:
-            return post(self._destination.url, headers, event.body, seconds=self._seconds, tls=self._tls)
+            return post(self._destination.url, headers, event.body, seconds=seconds, tls=self._tls)
         except DestinationUnreachable as error:
             self._circuit.failed()
             raise DestinationUnreachable(f"{self._destination.name}: {error}") from None
@@ -90,7 +95,7 @@ class Forward:
             return
         if status == HTTPStatus.GONE:
             raise Permanent(f"{name} answered 410: it wants no more events")
-        asked = seconds_asked(answer.retry_after, datetime.now(UTC))
+        asked = asked_by(answer.retry_after, answer.date)
         if asked is not None and status in {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}:
             # No sooner than the schedule: "Retry-After: 1" would use up all attempts in seconds.
             raise Throttled(name, status, min(max(asked, wait(attempt)), LONGEST_WAIT_SECONDS))

@@ -10,12 +10,13 @@ import socket
 import ssl
 from collections.abc import Iterable, Sequence
 from time import monotonic
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import httpcore
 
 from workers.forward.address import is_forbidden
 from workers.forward.errors import DestinationUnreachable, ForbiddenAddress
+from workers.timed import TimedStream, at_most
 
 CONNECT_SECONDS = 3.0
 """For a connection to one address, and again for TLS."""
@@ -29,7 +30,8 @@ class Reply(NamedTuple):
     """What counts of an answer. Its body is not read."""
 
     status: int
-    retry_after: str
+    retry_after: list[str]
+    date: list[str]
 
 
 def post(url: str, headers: HeaderPairs, body: bytes, *, seconds: float, tls: ssl.SSLContext) -> Reply:
@@ -46,8 +48,9 @@ def post(url: str, headers: HeaderPairs, body: bytes, *, seconds: float, tls: ss
             httpcore.ConnectionPool(ssl_context=tls, network_backend=backend) as pool,
             pool.stream("POST", url, headers=headers, content=body, extensions={"timeout": timeouts}) as response,
         ):
-            fields = {name.lower(): value for name, value in response.headers}
-            return Reply(response.status, fields.get(b"retry-after", b"").decode("latin-1").strip())
+            fields = [(name.lower(), value.decode("latin-1").strip()) for name, value in response.headers]
+            retry_after, date = ([value for name, value in fields if name == of] for of in (b"retry-after", b"date"))
+            return Reply(response.status, retry_after, date)
     except httpcore.TimeoutException as error:
         raise DestinationUnreachable(f"no answer in time ({type(error).__name__})") from None
     except httpcore.NetworkError as error:
@@ -75,38 +78,15 @@ class _CheckedBackend(httpcore.NetworkBackend):
         for address in _resolve(host, port):
             try:
                 stream = self._backend.connect_tcp(
-                    address, port, _left(self._deadline, timeout), local_address, socket_options
+                    address, port, at_most(self._seconds_left(), timeout), local_address, socket_options
                 )
-                return _TimedStream(stream, self._deadline)
+                return TimedStream(stream, self._seconds_left)
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as failure:
                 error = error or failure
         raise error or httpcore.ConnectError("the name has no address")
 
-
-class _TimedStream(httpcore.NetworkStream):
-    """A stream on which nothing takes longer than to the deadline, as trickling bytes would."""
-
-    def __init__(self, stream: httpcore.NetworkStream, deadline: float) -> None:
-        self._stream = stream
-        self._deadline = deadline
-
-    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return self._stream.read(max_bytes, _left(self._deadline, timeout))
-
-    def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._stream.write(buffer, _left(self._deadline, timeout))
-
-    def close(self) -> None:
-        self._stream.close()
-
-    def start_tls(
-        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
-    ) -> httpcore.NetworkStream:
-        left = _left(self._deadline, timeout)
-        return _TimedStream(self._stream.start_tls(ssl_context, server_hostname, left), self._deadline)
-
-    def get_extra_info(self, info: str) -> Any:
-        return self._stream.get_extra_info(info)
+    def _seconds_left(self) -> float:
+        return self._deadline - monotonic()
 
 
 def _resolve(host: str, port: int) -> list[str]:
@@ -119,10 +99,3 @@ def _resolve(host: str, port: int) -> list[str]:
     if any(is_forbidden(address) for address in addresses):
         raise ForbiddenAddress("the name leads to a link-local, metadata, multicast or unspecified address")
     return addresses
-
-
-def _left(deadline: float, timeout: float | None) -> float:
-    left = deadline - monotonic()
-    if left <= 0:
-        raise httpcore.ReadTimeout("the time is up")
-    return left if timeout is None else min(left, timeout)

@@ -18,6 +18,7 @@ from workers.jobsiteon.errors import (
     NotFound,
     RateLimited,
     ServerError,
+    TooMuch,
     Unauthorized,
     Unreachable,
 )
@@ -32,6 +33,7 @@ __all__ = [
     "NotFound",
     "RateLimited",
     "ServerError",
+    "TooMuch",
     "Unauthorized",
     "Unreachable",
 ]

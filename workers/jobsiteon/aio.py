@@ -9,12 +9,15 @@ import httpx
 import stamina
 
 from app.config.settings import Settings
+from app.store.deadline import hurried
 from workers import steps
 from workers.jobsiteon import exchange
 from workers.jobsiteon.answers import Answer
 from workers.jobsiteon.cache import Cache
 from workers.jobsiteon.calls import Call, canonical, element
 from workers.jobsiteon.client import Data, Items
+from workers.jobsiteon.errors import RateLimited
+from workers.jobsiteon.memory import Memory
 from workers.jobsiteon.paging import AnyForm, Paging, Walk
 from workers.jobsiteon.retries import SCHEDULE, Deadline, backoff
 from workers.jobsiteon.wire import AsyncWire, Departures
@@ -44,7 +47,7 @@ class AsyncJobsiteOn:
 
     async def get(self, path: str, /, **params: Any) -> Data:
         """The object at a path such as `/contacts/con_1001`, from the cache while it is fresh."""
-        return (await self._answer(Call("GET", canonical("GET", path), params))).data  # type: ignore[no-any-return]
+        return (await self._read(Call("GET", canonical("GET", path), params))).data  # type: ignore[no-any-return]
 
     def list(self, path: str, /, **params: Any) -> "AsyncPages":
         """The objects of a list such as `/invoices`, fetched page by page as they are asked for."""
@@ -86,17 +89,30 @@ class AsyncJobsiteOn:
 
     async def _write(self, call: Call) -> Data:
         call = exchange.write(call, partial(steps.write_key, call.method, call.path))
-        try:
-            return (await self._answer(call)).data  # type: ignore[no-any-return]
-        finally:  # what failed may have been done all the same
-            await asyncio.to_thread(self._cache.invalidate, call.resource)
-
-    async def _answer(self, call: Call) -> Answer:
         deadline = Deadline(self._settings.api_timeout)
-        async for attempt in stamina.retry_context(backoff(call, deadline), **SCHEDULE):
-            with attempt:
-                return await self._try(call, deadline)
-        raise AssertionError("unreachable: the last attempt raises or returns")
+        with hurried(deadline.at):
+            try:
+                return (await self._answer(call, deadline)).data  # type: ignore[no-any-return]
+            finally:  # what failed may have been done all the same
+                await asyncio.to_thread(self._cache.invalidate, call.resource)
+
+    async def _read(self, call: Call) -> Answer:
+        deadline = Deadline(self._settings.api_timeout)
+        with hurried(deadline.at):
+            return await self._answer(call, deadline)
+
+    async def _answer(self, call: Call, deadline: Deadline) -> Answer:
+        memory = Memory(call)
+        if known := await asyncio.to_thread(memory.recall):
+            return known
+        try:
+            async for attempt in stamina.retry_context(backoff(call, deadline), **SCHEDULE):
+                with attempt:
+                    answer = await self._try(call, deadline)
+        except RateLimited as error:
+            memory.cut(error, self._settings.api_rate_limit)
+        await asyncio.to_thread(memory.note, answer)
+        return answer
 
     async def _try(self, call: Call, deadline: Deadline) -> Answer:
         with exchange.one_try(call) as log:
@@ -144,7 +160,7 @@ class AsyncPages:
         """The pages, each fetched when it is asked for."""
         walk = Walk(self._call, self._client._settings.api_url, self._client._paging)
         while walk.call:
-            yield walk.page(await self._client._answer(walk.call))
+            yield walk.page(await self._client._read(walk.call))
 
 
 class AsyncResource:

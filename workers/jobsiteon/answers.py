@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -20,7 +19,7 @@ from workers.jobsiteon.errors import (
     Unauthorized,
     Unreachable,
 )
-from workers.retry_after import seconds_asked
+from workers.retry_after import asked_by
 
 LONGEST_RETRY_AFTER_SECONDS = 3600.0
 """More than this is not believed: the documented limit is one of a minute."""
@@ -46,6 +45,9 @@ class Answer:
     """The URL of the next page by the header `Link` (RFC 8288)."""
     linked: bool = False
     """Whether the header `Link` has been used for paging at all: without a next page, this is the last."""
+    body: bytes = field(default=b"", repr=False)
+    links: list[str] = field(default_factory=list, repr=False)
+    """What it was read from: the body and the headers `Link`."""
 
 
 def interpret(call: Call, status: int, headers: httpx.Headers, body: bytes) -> Answer:
@@ -66,17 +68,19 @@ def interpret(call: Call, status: int, headers: httpx.Headers, body: bytes) -> A
     if not isinstance(data, dict | list if call.lists else dict):
         raise BadResponse(f"{call}: {status}, but the body is not the JSON that was asked for.", status)
     if not call.lists:
-        return Answer(_bare(data))
+        return Answer(_bare(data), body=body)
+    named = headers.get_list("link")
     try:
-        found = links.by_relation(headers.get_list("link"))
+        found = links.by_relation(named)
     except ValueError:
         raise BadResponse(f"{call}: {status}, but the header Link, which may name the next page, is broken.") from None
-    return Answer(data, found.get("next"), linked=not found.keys().isdisjoint({"first", "prev", "previous", "last"}))
+    is_linked = not found.keys().isdisjoint({"first", "prev", "previous", "last"})
+    return Answer(data, found.get("next"), is_linked, body, named)
 
 
 def retry_after(headers: httpx.Headers) -> float | None:
     """Seconds to wait by the header `Retry-After`, a number or a date; None if there is none that is valid."""
-    seconds = seconds_asked(headers.get("retry-after", ""), datetime.now(UTC))
+    seconds = asked_by(headers.get_list("retry-after"), headers.get_list("date"))
     return None if seconds is None else min(seconds, LONGEST_RETRY_AFTER_SECONDS)
 
 

@@ -29,6 +29,8 @@ from redis.exceptions import RedisError
 
 from app.config.settings import Settings
 from app.inbox.inbox import PREFIX
+from app.store.pools import drop_connections
+from app.store.server import has_room
 from workers.jobsiteon.calls import Call, resource_of
 from workers.jobsiteon.limits import connect_briefly
 
@@ -39,8 +41,6 @@ GENERATION_SECONDS = 24 * 3600
 SLOTS = 2048
 MOST_BYTES = 16 * 1024
 """Of one answer: several times an invoice with its lines. With `SLOTS`: 32 MiB for each API key."""
-MOST_MEMORY = 0.8
-"""The share of Redis's memory from which the rest is the inbox's alone."""
 
 _DIRECTIVE = re.compile(r'([^\s,="]+)(?:\s*=\s*("(?:[^"\\]|\\.)*"|[^\s,"]*))?')
 _MAX_DIGITS = 9
@@ -129,6 +129,10 @@ class Cache:
         """Closes the connections to Redis."""
         self._redis.close()
 
+    def drop(self) -> None:
+        """The same, whatever is under way on them."""
+        drop_connections(self._redis)
+
     def _advance(self, resource: str) -> None:
         with self._redis.pipeline(transaction=False) as pipeline:
             pipeline.incr(self._generations + resource)
@@ -151,15 +155,10 @@ class Cache:
         if len(entry) > MOST_BYTES:
             return
         try:
-            if self._has_room():
+            if has_room(self._redis):
                 self._redis.set(self._entry(found.url), entry, px=kept_ms)
         except RedisError:
             return
-
-    def _has_room(self) -> bool:
-        memory: Any = self._redis.info("memory")
-        limit = int(memory.get("maxmemory", 0))
-        return not limit or int(memory["used_memory"]) < MOST_MEMORY * limit
 
     def _entry(self, url: str) -> str:
         digest = hashlib.sha256(url.encode()).digest()

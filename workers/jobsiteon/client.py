@@ -8,11 +8,14 @@ import httpx
 import stamina
 
 from app.config.settings import Settings
+from app.store.deadline import hurried
 from workers import steps
 from workers.jobsiteon import exchange
 from workers.jobsiteon.answers import Answer
 from workers.jobsiteon.cache import Cache
 from workers.jobsiteon.calls import Call, canonical, element
+from workers.jobsiteon.errors import RateLimited
+from workers.jobsiteon.memory import Memory
 from workers.jobsiteon.paging import AnyForm, Paging, Walk
 from workers.jobsiteon.retries import SCHEDULE, Deadline, backoff
 from workers.jobsiteon.wire import Departures, Wire
@@ -46,7 +49,7 @@ class JobsiteOn:
 
     def get(self, path: str, /, **params: Any) -> Data:
         """The object at a path such as `/contacts/con_1001`, from the cache while it is fresh."""
-        return self._answer(Call("GET", canonical("GET", path), params)).data  # type: ignore[no-any-return]
+        return self._read(Call("GET", canonical("GET", path), params)).data  # type: ignore[no-any-return]
 
     def list(self, path: str, /, **params: Any) -> "Pages":
         """The objects of a list such as `/invoices`, fetched page by page as they are asked for."""
@@ -83,36 +86,61 @@ class JobsiteOn:
 
     def close(self) -> None:
         """Closes all connections. A client that is used again opens new ones."""
+        self.__dict__.pop("_wire", None)
         if http := self.__dict__.pop("_http", None):
             http.close()
         self._departures.close()
         self._cache.close()
 
+    def drop(self) -> None:
+        """Closes all connections at once, whatever is under way on them: for when a signal has cut a call short."""
+        wire = self.__dict__.pop("_wire", None)
+        self.__dict__.pop("_http", None)
+        if wire:
+            wire.drop()
+        self._departures.drop()
+        self._cache.drop()
+
+    @cached_property
+    def _wire(self) -> Wire:
+        return Wire(self._departures, exchange.POOL)
+
     @cached_property
     def _http(self) -> httpx.Client:
-        wire = Wire(self._departures, exchange.POOL)
-        return httpx.Client(transport=wire, **exchange.options(self._settings))
+        return httpx.Client(transport=self._wire, **exchange.options(self._settings))
 
     def _write(self, call: Call) -> Data:
         call = exchange.write(call, partial(steps.write_key, call.method, call.path))
-        try:
-            return self._answer(call).data  # type: ignore[no-any-return]
-        finally:  # what failed may have been done all the same
-            self._cache.invalidate(call.resource)
-
-    def _answer(self, call: Call) -> Answer:
         deadline = Deadline(self._settings.api_timeout)
+        with hurried(deadline.at):
+            try:
+                return self._answer(call, deadline).data  # type: ignore[no-any-return]
+            finally:  # what failed may have been done all the same
+                self._cache.invalidate(call.resource)
+
+    def _read(self, call: Call) -> Answer:
+        deadline = Deadline(self._settings.api_timeout)
+        with hurried(deadline.at):
+            return self._answer(call, deadline)
+
+    def _answer(self, call: Call, deadline: Deadline) -> Answer:
+        memory = Memory(call)
+        if known := memory.recall():
+            return known
         try:
             for attempt in stamina.retry_context(backoff(call, deadline), **SCHEDULE):
                 with attempt:
-                    return self._try(call, deadline)
+                    answer = self._try(call, deadline)
+            memory.note(answer)
+        except RateLimited as error:
+            memory.cut(error, self._settings.api_rate_limit)
         except BaseException as error:
             if not isinstance(error, Exception):
                 # A handler's timeout strikes anywhere, also between two lines of httpcore: then a connection
                 # may stay in use for ever, or hold half an answer. None of them is used again.
-                self.close()
+                self.drop()
             raise
-        raise AssertionError("unreachable: the last attempt raises or returns")
+        return answer
 
     def _try(self, call: Call, deadline: Deadline) -> Answer:
         with exchange.one_try(call) as log:
@@ -158,7 +186,7 @@ class Pages:
         """The pages, each fetched when it is asked for."""
         walk = Walk(self._call, self._client._settings.api_url, self._client._paging)
         while walk.call:
-            yield walk.page(self._client._answer(walk.call))
+            yield walk.page(self._client._read(walk.call))
 
 
 class Resource:

@@ -9,6 +9,7 @@
     ├── ServerError    5xx
     ├── Unreachable    -        no complete answer: network, TLS, timeouts; also 408 and 425
     └── BadResponse    -        an answer that is none: HTML, broken JSON, a redirect elsewhere
+        └── TooMuch    -        permanent: a list or a handler that needs more requests than there can be
 
 No message carries the key, an id, a query, or anything of what was sent or answered (P7).
 """
@@ -73,3 +74,7 @@ class Unreachable(ApiError):
 
 class BadResponse(ApiError):
     """The answer is not what the API answers. What was asked for may have happened all the same."""
+
+
+class TooMuch(BadResponse, Permanent):
+    """What is asked for takes more requests than the rate limit will ever let through."""

@@ -18,6 +18,7 @@ from redis.exceptions import RedisError
 from app.config.settings import Settings
 from app.inbox.inbox import PREFIX
 from app.store import connections
+from app.store.pools import drop_connections
 from workers.jobsiteon.errors import RateLimited
 
 TRAVEL_SECONDS = 1.0
@@ -110,3 +111,7 @@ class RateLimit:
     def close(self) -> None:
         """Closes the connections to Redis."""
         self._redis.close()
+
+    def drop(self) -> None:
+        """The same, whatever is under way on them."""
+        drop_connections(self._redis)

@@ -7,7 +7,7 @@
                         counted: `page` and `per_page`, or `offset` and `limit`, below `total`, `total_count`, …
                         `has_more` alone: the id of the last item, as `starting_after`
     where it says so    at the top, or in `links`, `_links`, `meta`, `pagination`, `paging`, `page_info`,
-                        or in one of these within another
+                        or in one of these within another; links also as a list of `rel` and `href`
 
 A list is whole where its page says so (no next page, the last of so many), or says nothing of pages at all.
 A page that speaks of pages in words that are not known here, that repeats itself or never ends is an error,
@@ -22,11 +22,13 @@ from urllib.parse import urljoin
 
 from workers.jobsiteon.answers import Answer
 from workers.jobsiteon.calls import Call
-from workers.jobsiteon.errors import BadResponse
+from workers.jobsiteon.errors import BadResponse, TooMuch
 
 MOST_PAGES = 1000
 """At 100 requests a minute, ten minutes of nothing else."""
 _MOST_DIGITS = 9
+DEEPEST = 3
+"""How deep what is said of pages may stand: `meta.pagination.links`."""
 
 _LISTS = ("data", "items", "results", "records")
 _PLACES = ("links", "_links", "meta", "pagination", "paging", "page_info", "pageInfo")
@@ -43,13 +45,27 @@ _CURSORS = {
 _NEXT_NUMBERS = ("next_page", "nextPage")
 _NUMBERS = ("page", "current_page", "currentPage", "page_number", "pageNumber")
 _SIZES = ("per_page", "perPage", "page_size", "pageSize", "limit")
-_OFFSETS = ("offset", "skip")
-_COUNTS = ("total", "total_count", "totalCount", "total_items", "totalItems", "total_results", "totalResults")
+_OFFSETS = ("offset", "skip", "start")
+_COUNTS = (
+    *("total", "total_count", "totalCount", "total_items", "totalItems", "total_results", "totalResults"),
+    *("total_records", "totalRecords", "totalElements", "count"),
+)
 _TOTALS = ("total_pages", "totalPages", "last_page", "lastPage", "page_count", "pages")
 _MORE = ("has_more", "hasMore", "has_next", "hasNext", "has_next_page", "hasNextPage")
 _OF_PAGES = ("pagination", "paging", "page_info", "pageInfo")
 """The places in which there is nothing else: who sends one of them sends pages."""
 _SAID = {True: True, False: False, "true": True, "false": False, "1": True, "0": False}
+
+_PROMISES = re.compile(
+    r"(?:odata)?(?:has|is)?(?:next|truncated|continuation|lastevaluatedkey)"
+    r"|(?:has|is)?more(?:items|results|records|pages|data|available)?$"
+)
+"""Names that promise more, whatever else is in them, without signs and capitals: `NextToken`, `is_truncated`."""
+_OF_LIST = re.compile(r"meta|pag|link|cursor|nav")
+"""What is in the names of objects that are about the list, rather than about what is in it."""
+_NUMBERS_OF_PAGES = {"pages", "pagecount", "totalpages", "numpages", "numberofpages"}
+_ENDS = {"done", "islast", "islastpage", "last", "complete"}
+_NOTHING: tuple[Any, ...] = (None, "", False, 0, {}, [], "false", "0", "no", "null")
 
 Next = str | Mapping[str, Any] | None
 """The URL of the next page, or the parameters that ask for it; None after the last."""
@@ -86,6 +102,8 @@ class AnyForm:
             return way
         if more:
             return _after_last(items)
+        if _promises_more(body, has_position=_has_position(said)):
+            return {}
         is_last = answer.linked or _says_it_is_last(said) or not items
         return None if is_last or not _speaks_of_pages(body, said) else {}
 
@@ -97,12 +115,21 @@ def announced(answer: Answer) -> int | None:
 
 def _said(body: dict[str, Any]) -> dict[str, Any]:
     """All that is said in the places for it. What stands further out counts, if something is said twice."""
-    outer = [place for name in _PLACES if isinstance(place := body.get(name), dict)]
-    inner = [inside for place in outer for name in _PLACES if isinstance(inside := place.get(name), dict)]
     said: dict[str, Any] = {}
-    for place in (body, *outer, *inner):
-        said = place | said
+    places = [body]
+    for _ in range(DEEPEST + 1):
+        for place in places:
+            said = place | said
+        places = [inner for place in places for name in _PLACES if (inner := _object(place.get(name)))]
     return said
+
+
+def _object(place: Any) -> dict[str, Any]:
+    """The object in a place; links may also come as a list of what they lead to: `[{"rel": "next", "href": …}]`."""
+    if isinstance(place, list):
+        found = [link for link in place if isinstance(link, dict) and isinstance(link.get("rel"), str)]
+        return {link["rel"]: link.get("href") for link in found}
+    return place if isinstance(place, dict) else {}
 
 
 def _named(said: dict[str, Any]) -> Next:
@@ -145,15 +172,32 @@ def _says_it_is_last(said: dict[str, Any]) -> bool:
     if any(name in said and said[name] in (None, "", False, 0, {}) for name in nameable):
         return True
     sizes = {_first_number(said, names) is not None for names in (_TOTALS, _COUNTS, _SIZES)}
-    position = any(_number(said.get(name)) is not None for name in (*_NUMBERS, *_OFFSETS))
-    return position and True in sizes  # counted, and found to be the last
+    return _has_position(said) and True in sizes  # counted, and found to be the last
+
+
+def _has_position(said: dict[str, Any]) -> bool:
+    return any(_number(said.get(name)) is not None for name in (*_NUMBERS, *_OFFSETS))
+
+
+def _promises_more(body: dict[str, Any], *, has_position: bool) -> bool:
+    """Whether a page that names no next one in known words promises one in others."""
+    for name, value in body.items():
+        plain = re.sub(r"[\W_]", "", name).lower()
+        if _PROMISES.match(plain) and value not in _NOTHING:
+            return True
+        if plain in _ENDS and value is False:
+            return True
+        if plain in _NUMBERS_OF_PAGES and not has_position and (_number(value) or 0) > 1:
+            return True
+        is_about_list = isinstance(value, dict) and _OF_LIST.search(plain)
+        if is_about_list and _promises_more(value, has_position=has_position):
+            return True
+    return False
 
 
 def _speaks_of_pages(body: dict[str, Any], said: dict[str, Any]) -> bool:
     words = (*_NUMBERS, *_OFFSETS, *_TOTALS)
-    if any(name in said for name in words) or any(body.get(name) for name in _OF_PAGES):
-        return True
-    return any(value and re.match(r"\W*(?:odata\W*)?(?:next|more)(?![a-z])", name) for name, value in said.items())
+    return any(name in said for name in words) or any(body.get(name) for name in _OF_PAGES)
 
 
 def _is_flag(value: Any) -> bool:
@@ -216,7 +260,9 @@ class Walk:
     def _next(self, call: Call, next: Next) -> Call | None:
         if next is None:
             return None
-        if self._pages >= MOST_PAGES or not next:
+        if self._pages >= MOST_PAGES:
+            raise TooMuch(f"{call}: after {self._pages} pages there are more: ask for less, by parameters.")
+        if not next:
             raise BadResponse(f"{call}: after {self._pages} pages there are more, and no way to them.")
         if isinstance(next, str):
             try:

@@ -40,12 +40,13 @@ class Deadline:
     """When a call has to be over, all its tries and waits together."""
 
     def __init__(self, seconds: float) -> None:
-        self._at = monotonic() + seconds
+        self.at = monotonic() + seconds
+        """By the monotonic clock."""
 
     @property
     def left(self) -> float:
         """Seconds left; negative when it has passed."""
-        return self._at - monotonic()
+        return self.at - monotonic()
 
 
 def backoff(call: Call, deadline: Deadline) -> Callable[[Exception], bool | float]:

@@ -9,27 +9,28 @@ a request waits for one of the pool's connections, or for a server that does not
 
 import asyncio
 import re
+import ssl
 import time
 from collections.abc import Iterator
+from functools import cached_property
 from time import monotonic
 from typing import Any
 
+import httpcore
 import httpx
 
 from app.config.settings import Settings
 from app.errors import ConfigError
+from app.store.deadline import seconds_left
 from workers.jobsiteon.answers import UNSAID_RETRY_AFTER_SECONDS, retry_after
 from workers.jobsiteon.errors import BadResponse, RateLimited
 from workers.jobsiteon.limits import RateLimit, fingerprint
 from workers.jobsiteon.retries import SHORT_WAIT_SECONDS, Deadline
+from workers.timed import TimedStream
 
 CONNECT_SECONDS = 3.0
 READ_SECONDS = 8.0
-"""Between two pieces of an answer. Under the default of the whole call, so that a try may follow.
-
-Without asyncio, headers that come byte by byte are not measured against the deadline of the call: the
-handler's own time limit ends that. The body is.
-"""
+"""Between two pieces of an answer. Under the default of the whole call, so that a try may follow."""
 _CONNECTED = ".send_request_headers.started"
 """How the event of httpcore ends that comes between having a connection and sending."""
 _SENDABLE = re.compile(rb"[\x21-\x7e]+")
@@ -57,6 +58,11 @@ class Departures:
         self.key = fingerprint(token)
         self._rate = RateLimit(settings, self.key)
         self._authorization = (b"Authorization", b"Bearer " + token)
+
+    @cached_property
+    def tls(self) -> ssl.SSLContext:
+        """Takes 15 ms to make, so it is kept when all connections are made anew."""
+        return httpx.create_ssl_context()
 
     def check(self, request: httpx.Request) -> Iterator[float]:
         """Seconds to sleep, again and again, until a connection is worth having: there is a place to be taken.
@@ -109,9 +115,20 @@ class Departures:
         """Closes the connections to Redis."""
         self._rate.close()
 
+    def drop(self) -> None:
+        """The same, whatever is under way on them."""
+        self._rate.drop()
+
 
 def _address(url: httpx.URL) -> tuple[str, str, int | None]:
     return url.scheme, url.host, url.port
+
+
+class _TimedBackend(httpcore.SyncBackend):
+    """Connections that keep the deadline of the call that they are used for. With asyncio, the call keeps it itself."""
+
+    def connect_tcp(self, *args: Any, **options: Any) -> httpcore.NetworkStream:
+        return TimedStream(super().connect_tcp(*args, **options), seconds_left)
 
 
 class Wire(httpx.BaseTransport):
@@ -119,7 +136,8 @@ class Wire(httpx.BaseTransport):
 
     def __init__(self, departures: Departures, limits: httpx.Limits) -> None:
         self._departures = departures
-        self._inner = httpx.HTTPTransport(limits=limits)
+        self._inner = httpx.HTTPTransport(verify=departures.tls, limits=limits)
+        self._inner._pool._network_backend = _TimedBackend()  # httpx has no other way to it
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Connects, waits for a place, sends."""
@@ -137,13 +155,18 @@ class Wire(httpx.BaseTransport):
         """Closes all connections."""
         self._inner.close()
 
+    def drop(self) -> None:
+        """Closes the sockets without asking the pool, whose lock may be taken for ever. It is not to be used again."""
+        for connection in self._inner._pool.connections:
+            connection.close()
+
 
 class AsyncWire(httpx.AsyncBaseTransport):
     """Sends, for `httpx.AsyncClient`. The count in Redis is asked for in a thread: one way of counting."""
 
     def __init__(self, departures: Departures, limits: httpx.Limits) -> None:
         self._departures = departures
-        self._inner = httpx.AsyncHTTPTransport(limits=limits)
+        self._inner = httpx.AsyncHTTPTransport(verify=departures.tls, limits=limits)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Connects, waits for a place, sends."""
