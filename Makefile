@@ -25,8 +25,8 @@ $(READY): requirements-dev.txt pyproject.toml
 	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
 	@touch $(READY)
 
-run: $(READY)  ## Start everything here: Valkey, receiver, workers; deliver a sample event
-	@$(BIN)/jobhook dev
+run: $(READY)  ## Start everything here: Valkey, receiver, workers; deliver a sample event. PORT=8001 for another port
+	@$(BIN)/jobhook dev $(if $(PORT),--port $(PORT)) $(ARGS)
 
 check: $(READY) lint  ## The quick loop: style, types, the order of the rooms, unit tests
 	@$(BIN)/python -m pytest -q -n 2 tests/unit
