@@ -5,6 +5,7 @@
 """
 
 import importlib
+import json
 import sys
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -30,7 +31,9 @@ from app.errors import ConfigError  # noqa: E402
 
 
 def check() -> None:
-    """Loads settings and handlers as a start would.
+    """Loads settings and handlers as a start would, and prints the handlers as a line of JSON.
+
+    Whoever reads that line knows that importing them has not ended the process, with whatever exit code.
 
     Raises:
         ConfigError: something would stop it.
@@ -39,7 +42,9 @@ def check() -> None:
     with redirect_stdout(sys.stderr):  # what a handler prints when it is imported is no finding
         from workers.loading import load  # noqa: PLC0415 - as below
 
-        load(settings)
+        registry = load(settings)
+        from workers.known import described  # noqa: PLC0415 - as below
+    print(json.dumps(described(registry)))  # noqa: T201 - for the command that has asked
 
 
 def run() -> None:

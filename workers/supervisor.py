@@ -147,8 +147,8 @@ class Supervisor:
                     checker.kill()
                 self._wait()
             self._children.remove(checker)
-            if reason == f"exit code {EXIT_CONFIG}":
-                sys.exit(EXIT_CONFIG)  # it has said what is wrong
+            if checker.status.has_told:
+                sys.exit(EXIT_CONFIG)
             if not checker.status.is_ready and not self._stop.asked:
                 names = ", ".join(self._settings.handlers)
                 raise ConfigError(f"JOBHOOK_HANDLERS: a process that was to import {names} ended with {reason}.")
@@ -272,7 +272,12 @@ class Supervisor:
 
 
 def _check(settings: Settings, status: Status) -> None:
-    announce(connect(settings), load(settings))
+    try:
+        registry = load(settings)
+    except ConfigError:
+        status.has_told = True  # main() does, on the way out
+        raise
+    announce(connect(settings), registry)
     status.is_ready = True
     status.kill_at = monotonic() + LEAVE_SECONDS  # threads begun by what it has imported may take their time
 

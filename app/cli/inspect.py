@@ -49,6 +49,7 @@ def events(
     state: Annotated[str | None, typer.Option(help=f"One of {', '.join(STATES)}.")] = None,
     type: Annotated[str | None, typer.Option(help="Pattern of the type, such as invoice.*")] = None,
     since: Since = None,
+    unhandled: Annotated[bool, typer.Option("--unhandled", help="Only those that no handler wanted.")] = False,
     search: Annotated[str | None, typer.Option(help="Text in the body, or in the event's or resource's id.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="The most to show.")] = 50,
     as_json: Json = False,
@@ -57,7 +58,8 @@ def events(
     if state and state not in STATES:
         raise typer.BadParameter(f"{state!r} is none of {', '.join(STATES)}", param_hint="--state")
     inbox = _inbox()
-    found = list(islice(_select(inbox, state, type, _earliest(since), search), limit))
+    chosen = _select(inbox, state, type, _earliest(since), search)
+    found = list(islice((record for record in chosen if not unhandled or record.is_unhandled), limit))
     if broken := len(inbox.broken()):
         records = "1 record that" if broken == 1 else f"{broken} records that"
         errors.print(f"Without {records} cannot be read. See: {program()} doctor", style="yellow")

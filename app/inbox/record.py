@@ -169,6 +169,11 @@ class Record:
         return {} if closed else {name: tries for name, tries in self.tries.items() if name not in finished}
 
     @property
+    def is_unhandled(self) -> bool:
+        """Whether it is done because no handler wanted it."""
+        return self.state == "done" and bool(self.attempts) and self.attempts[-1].get("handlers") == 0
+
+    @property
     def position(self) -> float | None:
         """Where it stands among the events of its resource: when it occurred, but never later than it was received.
 

@@ -22,7 +22,7 @@ from app.cli.inspect import REPLAY_BATCH
 from app.config.settings import Settings
 from app.config.sources import load_settings
 from app.config.table import settings_table
-from app.errors import EventNotFound
+from app.errors import ConfigError, EventNotFound
 from app.inbox.inbox import Inbox
 from app.inbox.record import Delivery, Ended, Outcome, Record
 from app.receiver.endpoint import PATH
@@ -37,6 +37,7 @@ COMMANDS = (
     "alive",
     "dev",
     "send",
+    "handlers",
     "events",
     "event",
     "replay",
@@ -130,7 +131,100 @@ def end(inbox: Inbox, id: str, outcome: Outcome = "done", error: dict[str, str] 
     inbox.work("", Ended(id, taken.token, outcome, orjson.dumps(attempt), delay=3600.0), want="")
 
 
+# --- handlers
+
+
+MINE = """
+from workers import on
+
+@on("invoice.*", one_at_a_time="resource")
+@on("job.created")
+def book(event): ...
+
+@on("job.*", name="mirror")
+def copy(event): ...
+"""
+
+
+@pytest.fixture
+def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A module of handlers."""
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    file = tmp_path / "mine.py"
+    file.write_text(MINE)
+    return file
+
+
+def test_handlers_shows_each_with_what_waits_and_what_nobody_wants(
+    run: Run, inbox: Inbox, settings: Settings, mine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JOBHOOK_HANDLERS", "mine")
+    for number, type in enumerate(("Invoice.paid", "job.created", "contact.new", "contact.new")):
+        record(settings, type, f"evt_{number}")
+    done = inbox.work("w").taken
+    assert done
+    assert done.type == "Invoice.paid"
+    inbox.work("w", Ended(done.id, done.token, "done", b'{"started":1,"ended":2,"outcome":"done"}'), want="")
+    found = json.loads(run("handlers", "--json").stdout)
+    assert found == {
+        "handlers": [
+            {
+                "handler": "mine.book",
+                "wants": ["job.created", "invoice.*"],
+                "at": f"{mine}:4",
+                "options": 'one_at_a_time="resource"',
+                "waiting": 1,
+            },
+            {"handler": "mirror", "wants": ["job.*"], "at": f"{mine}:8", "options": "", "waiting": 1},
+        ],
+        "unhandled": {"contact.new": 2},
+    }
+    shown = run("handlers").stdout
+    assert re.search(rf"^mirror +job\.\* +{mine}:8 +1 *$", shown, re.MULTILINE)
+    assert re.search(r"^  contact\.new  2$", shown, re.MULTILINE)
+    assert "contact.new" not in run("handlers", "--since", "0s").stdout
+
+
+def test_a_handler_that_has_finished_waits_no_more(
+    run: Run, inbox: Inbox, settings: Settings, mine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JOBHOOK_HANDLERS", "mine")
+    taken = take(inbox, record(settings, "job.created"))
+    inbox.record_step(taken.id, taken.token, "handler mirror", b"null")
+    waiting = {entry["handler"]: entry["waiting"] for entry in json.loads(run("handlers", "--json").stdout)["handlers"]}
+    assert waiting == {"mine.book": 1, "mirror": 0}
+
+
+@pytest.mark.parametrize("code", ["import os; os._exit(0)", "import os; os._exit(2)", "import no_such_package"])
+def test_handlers_and_doctor_say_why_they_cannot_be_imported(
+    run: Run, mine: Path, monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    """P9: whatever exit code a module may end the process with."""
+    monkeypatch.setenv("JOBHOOK_HANDLERS", "mine")
+    mine.write_text(code)
+    assert isinstance(run("handlers").exception, ConfigError)
+    assert run("doctor").exit_code == 1
+
+
+def test_handlers_are_shown_while_redis_is_away(run: Run, mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JOBHOOK_HANDLERS", "mine")
+    monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:1/0")
+    shown = run("handlers")
+    assert shown.exit_code == 0
+    assert re.search(r"^mirror .* \? *$", shown.stdout, re.MULTILINE)
+
+
 # --- events
+
+
+def test_events_that_no_handler_wanted_can_be_listed(run: Run, inbox: Inbox, settings: Settings) -> None:
+    wanted, unwanted = record(settings), record(settings, "nobody.wants")
+    for id, handlers in ((wanted, 1), (unwanted, 0)):
+        taken = take(inbox, id)
+        attempt = orjson.dumps({"attempt": 1, "started": 1, "ended": 2, "outcome": "done", "handlers": handlers})
+        inbox.work("", Ended(id, taken.token, "done", attempt, unhandled=not handlers), want="")
+    record(settings, "nobody.yet")
+    assert [event["id"] for event in json.loads(run("events", "--unhandled", "--json").stdout)] == [unwanted]
 
 
 def test_an_empty_inbox_says_so(run: Run) -> None:
