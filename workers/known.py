@@ -27,15 +27,19 @@ def described(registry: Registry) -> list[dict[str, Any]]:
     return list(found.values())
 
 
+def show(registry: Registry) -> None:
+    """A line in the log for each handler."""
+    for entry in described(registry):
+        log.info("handler", **entry | {"wants": ", ".join(entry["wants"])})
+
+
 def announce(redis: "Redis", registry: Registry) -> None:
-    """Says which handlers there are, to `jobhook doctor` too; warns of those that have been renamed or removed.
+    """Lets `jobhook doctor` know which handlers there are; warns of those that have been renamed or removed.
 
     While Redis is away, neither: the workers wait for it, and the doctor goes by what was said last.
     """
     if not registry.handlers:
         log.warning("there are no handlers: events are recorded, and count as done")
-    for entry in described(registry):
-        log.info("handler", **entry | {"wants": ", ".join(entry["wants"])})
     try:
         handlers.announce(redis, registry.names)
         vanished = handlers.vanished(redis, registry.names)

@@ -11,6 +11,7 @@ from redis.exceptions import ConnectionError, RedisError, TimeoutError  # noqa: 
 
 from app.inbox.inbox import Inbox
 from app.inbox.record import HANDLER_STEP, Ended, Handled, Record
+from app.ops import logs, printed
 from workers import history
 from workers.coroutines import Coroutines
 from workers.event import Event, LeaseLost
@@ -20,6 +21,7 @@ from workers.registry import Handler, Registry
 from workers.resources import Resources
 from workers.retry import leaves, span
 from workers.signature import not_run
+from workers.status import Status
 from workers.steps import Step, running
 from workers.timelimit import HandlerTimeout, time_limit
 
@@ -33,8 +35,9 @@ class NotRun(Exception):
 class Processor:
     """Runs handlers, one event at a time. For the main thread of a process: timeouts are signals."""
 
-    def __init__(self, inbox: Inbox, registry: Registry) -> None:
+    def __init__(self, inbox: Inbox, registry: Registry, status: Status | None = None) -> None:
         settings = inbox.settings
+        self._status = status
         self._inbox = inbox
         self._registry = registry
         self._timeout = settings.handler_timeout
@@ -108,6 +111,8 @@ class Processor:
     def _run_each(self, record: Record, progress: Progress) -> None:
         due = progress.due
         for handler in due:
+            if self._status:
+                self._status.enter(record.id, record.token, handler.name)
             try:
                 self._call(handler, Event(record, self._inbox, handler.name, progress.attempt_of(handler)))
             except BaseException as error:  # noqa: BLE001 - a handler's sys.exit() is its failure, not ours
@@ -132,10 +137,14 @@ class Processor:
         copy_context().run(self._call_in_context, handler, event)
 
     def _call_in_context(self, handler: Handler, event: Event) -> None:
-        with running(Step(event.id, HANDLER_STEP + handler.name)):
-            result: Any = self._begin(handler, event)
-            while result is not None and inspect.isawaitable(result):
-                result = self._coroutines.run(result)
+        logs.handling.set((event.id, handler.name))
+        try:
+            with running(Step(event.id, HANDLER_STEP + handler.name)):
+                result: Any = self._begin(handler, event)
+                while result is not None and inspect.isawaitable(result):
+                    result = self._coroutines.run(result)
+        finally:
+            printed.finish()
         event.close()
         if result is not None and (what := not_run(result)):
             raise NotRun(f"Handler {handler.name} has returned {what}: nothing of it has been run.")

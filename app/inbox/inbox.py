@@ -18,7 +18,7 @@ from app.config.settings import Settings
 from app.delivery.identity import ID_LENGTH
 from app.errors import DamagedRecord, EventNotFound
 from app.inbox import jobs, scripts
-from app.inbox.record import STATES, Assignment, Delivery, Ended, Record, State, Stats, Sweep
+from app.inbox.record import STATES, STEP, Assignment, Delivery, Ended, Record, State, Stats, Sweep
 from app.inbox.scripts import Script
 from app.store import connections
 
@@ -138,9 +138,13 @@ class Inbox:
         """
         while True:
             try:
-                return bool(self._run(scripts.STEP, id, token, step, result))
+                return bool(self._run(scripts.STEP, id, token, STEP + step, result))
             except RedisError:
                 time.sleep(STEP_RETRY_SECONDS)
+
+    def note_handler(self, id: str, token: int, handler: str) -> None:
+        """Notes in which handler a running event is, for people. Without effect if the attempt has ended."""
+        self._run(scripts.STEP, id, token, "handling", orjson.dumps([token, handler]))
 
     def take_turn(self, id: str, token: int, resource: str) -> bool:
         """Makes it a running event's turn for its resource; False if it now waits in line, given back."""

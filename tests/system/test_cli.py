@@ -29,6 +29,9 @@ from app.receiver.endpoint import PATH
 from app.receiver.intake import Intake
 from tests.support.deliveries import received
 from tests.support.stack import HANDLERS, KEY, ROOT, MakeStack, Stack
+from workers.event import Event
+from workers.processor import Processor
+from workers.registry import Registry
 
 Run = Callable[..., Result]
 COMMANDS = (
@@ -342,11 +345,69 @@ def test_event_shows_a_life_with_a_failure_and_its_traceback(run: Run, inbox: In
     assert "  event id evt_1" in lines
     assert "  resource inv_1" in lines
     moments = [line.split()[2] for line in lines if re.match(r"  \d{4}-", line)]
+    moments.remove("replayed")  # within the 7 ms that the attempt is said to have taken
     assert moments == ["received", "queued", "handled", "retry", "handled", "done"]
+    assert any(line.endswith("on request; it was retrying") for line in lines)
     assert any(line.endswith("attempt 1, by worker-1") for line in lines)
     assert any(line.endswith("after 7 ms") for line in lines)
     assert "      builtins.ValueError: no [bold]contact[/] \\x1b[2J:smile:" in lines
     assert lines.index("        File x, line 1") == lines.index("      Traceback:") + 1
+
+
+def test_event_shows_all_errors_of_an_attempt_with_their_handlers_and_own_frames(
+    run: Run, inbox: Inbox, settings: Settings
+) -> None:
+    registry = Registry()
+
+    @registry.on("*", name="first")
+    def first(_: Event) -> None:
+        json.loads("{")
+
+    @registry.on("*", name="second")
+    def second(_: Event) -> None:
+        raise ValueError("of the second")
+
+    id = record(settings)
+    ended = Processor(inbox, registry).process(take(inbox, id))
+    assert ended
+    inbox.work("", ended, want="")
+    shown = run("event", id).output
+    assert re.search(r"JSONDecodeError: .* in handler first\n", shown)
+    assert "      builtins.ValueError: of the second in handler second\n" in shown
+    assert shown.count("Traceback (most recent call last)") == 0
+    assert shown.count(f'File "{__file__}"') == 2
+    assert "json/decoder.py" not in shown
+    assert f"event {id[:12]} --traceback" in shown
+    whole = run("event", id, "--traceback").output
+    assert whole.count("Traceback (most recent call last)") == 2
+    assert "json/decoder.py" in whole
+
+
+def test_event_says_what_it_waits_for(run: Run, inbox: Inbox, settings: Settings) -> None:
+    id, other = record(settings, event_id="evt_1"), record(settings, event_id="evt_2")
+    assert "waits for workers: none are running" in run("event", other).output
+    inbox.beat("here:1")
+    assert "  waits for a worker; events before it: 1\n" in run("event", other).output
+    for waiting in (id, other):
+        taken = take(inbox, waiting)
+        assert taken.resource
+        inbox.take_turn(waiting, taken.token, taken.resource)
+    assert f"  waits for its turn: event {id} of invoice/inv_1 is before it\n" in run("event", other).output
+    inbox.redis.set("rq:suspended", 1)
+    third = record(settings, event_id="evt_3")
+    assert "  waits for `rq resume`: the workers are suspended\n" in run("event", third).output
+
+
+def test_event_shows_in_which_handler_it_is_and_not_in_which_it_was(run: Run, inbox: Inbox, settings: Settings) -> None:
+    id = record(settings)
+    token = take(inbox, id).token
+    inbox.note_handler(id, token, "mine.book")
+    assert re.search(r"running +attempt 1, by worker-1, in handler mine\.book$", run("event", id).output, re.MULTILINE)
+    inbox.release("worker-1", "It died.")
+    inbox.note_handler(id, token, "too late")
+    inbox.replay([id])
+    take(inbox, id)
+    assert re.search(r"running +attempt 1, by worker-1$", run("event", id).output, re.MULTILINE)
 
 
 def test_event_tells_when_the_next_attempt_is_due(run: Run, inbox: Inbox, settings: Settings) -> None:
