@@ -10,7 +10,7 @@ import sys
 from contextlib import redirect_stdout
 from pathlib import Path
 
-EXIT_CONFIG = 2
+EXIT_FAILURE, EXIT_CONFIG = 1, 2
 
 
 def _pin() -> None:
@@ -27,7 +27,7 @@ if not __package__:  # started by its path; so it is when multiprocessing starts
     _pin()
 
 from app.config.sources import load_settings  # noqa: E402 - only now is it certain whose `app` that is
-from app.errors import ConfigError  # noqa: E402
+from app.errors import ConfigError, EventNotFound  # noqa: E402
 
 
 def check() -> None:
@@ -47,6 +47,18 @@ def check() -> None:
     print(json.dumps(described(registry)))  # noqa: T201 - for the command that has asked
 
 
+def run_one() -> None:
+    """Runs one handler once, for `jobhook run`: `--run HANDLER --file FILE`, or `--event ID`.
+
+    Raises:
+        JobhookError: there is no such handler, file or event.
+    """
+    load_settings()  # as below
+    from workers.desk import main  # noqa: PLC0415
+
+    main(*sys.argv[2:5])
+
+
 def run() -> None:
     """Runs a supervisor until it is stopped.
 
@@ -62,7 +74,13 @@ def run() -> None:
 if __name__ == "__main__":
     only_checks = "--check" in sys.argv[1:]
     try:
-        check() if only_checks else run()
+        if "--run" in sys.argv[1:2]:
+            run_one()
+        else:
+            check() if only_checks else run()
+    except EventNotFound as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(EXIT_FAILURE)
     except ConfigError as error:
         print(error, file=sys.stdout if only_checks else sys.stderr)
         sys.exit(EXIT_CONFIG)

@@ -114,7 +114,7 @@ class Processor:
             if self._status:
                 self._status.enter(record.id, record.token, handler.name)
             try:
-                self._call(handler, Event(record, self._inbox, handler.name, progress.attempt_of(handler)))
+                self.call(handler, Event(record, self._inbox, handler.name, progress.attempt_of(handler)))
             except BaseException as error:  # noqa: BLE001 - a handler's sys.exit() is its failure, not ours
                 progress.failed(handler.name, error)
                 causes = leaves(error)
@@ -132,7 +132,8 @@ class Processor:
                 ):
                     return  # as above
 
-    def _call(self, handler: Handler, event: Event) -> None:
+    def call(self, handler: Handler, event: Event) -> None:
+        """Runs a handler to its end, whatever it raises; without a limit on its time, and nothing is recorded."""
         # A copy of the context: what a handler sets in it ends with the handler.
         copy_context().run(self._call_in_context, handler, event)
 

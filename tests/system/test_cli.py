@@ -40,6 +40,7 @@ COMMANDS = (
     "alive",
     "dev",
     "send",
+    "run",
     "handlers",
     "events",
     "event",
@@ -215,6 +216,71 @@ def test_handlers_are_shown_while_redis_is_away(run: Run, mine: Path, monkeypatc
     shown = run("handlers")
     assert shown.exit_code == 0
     assert re.search(r"^mirror .* \? *$", shown.stdout, re.MULTILINE)
+
+
+# --- run
+
+
+DESK = """
+import os
+from workers import on
+
+@on("invoice.*", name="books / no".replace(" / no", ""), dev_only=True)
+def book(event):
+    print("books", event.data["id"], event.once("first", lambda key: "x"), event.once("second", lambda key: 2))
+    if event.data.get("fail"):
+        raise ValueError("it does not add up")
+"""
+
+
+@pytest.fixture
+def desk(mine: Path, server: EmbeddedServer) -> Callable[..., "subprocess.CompletedProcess[str]"]:
+    mine.write_text(DESK)
+    return lambda *arguments: python_m_app(
+        server.url, "run", *arguments, JOBHOOK_HANDLERS="mine", PYTHONPATH=str(mine.parent)
+    )
+
+
+def test_run_runs_a_handler_on_a_file_and_records_nothing(desk: Any, redis: "Redis", tmp_path: Path) -> None:
+    body = tmp_path / "body.json"
+    body.write_text('{"id":"evt_1","type":"invoice.paid","data":{"id":"inv_1"}}')
+    ended = desk("books", "--file", str(body))
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "Of this run nothing is recorded" in ended.stdout
+    assert "books inv_1 x 2\nStep first: 'x'\nStep second: 2\nIt has finished.\n" in ended.stdout
+    assert redis.keys() == []
+    body.write_text('{"id":"evt_1","type":"job.made","data":{"id":"inv_1","fail":true}}')
+    ended = desk("books", "--file", str(body))
+    assert ended.returncode == 1
+    assert "In a worker it would not run: it wants invoice.*." in ended.stdout
+    assert ended.stderr.endswith("ValueError: it does not add up\n")
+
+
+def test_run_on_an_event_leaves_it_as_it_is(desk: Any, inbox: Inbox, settings: Settings) -> None:
+    """P5: steps that have finished do not run again."""
+    id = record(settings)
+    token = take(inbox, id).token
+    inbox.record_step(id, token, "books / first", b'"before"')
+    before = inbox.get(id)
+    ended = desk("books", "--event", id[:8])
+    assert "Steps that had finished before, and do not run again: first\nbooks inv_1 before 2\n" in ended.stdout
+    assert inbox.get(id) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["books", "--event", "f" * 32], 1, "There is no record of event " + "f" * 32),
+        (["nobody", "--event", "f" * 32], 2, "No handler is named nobody. There are: books"),
+        (["books", "--file", "/no/file"], 2, "/no/file cannot be read: No such file or directory"),
+        (["books"], 2, "give --file or --event"),
+    ],
+)
+def test_run_says_what_is_not_there(desk: Any, redis: "Redis", arguments: list[str], code: int, says: str) -> None:
+    ended = desk(*arguments)
+    assert ended.returncode == code
+    assert says in ended.stderr
+    assert "Traceback" not in ended.stderr
 
 
 # --- events
