@@ -24,10 +24,18 @@ class Printed(io.TextIOWrapper):
         self.beneath = beneath
         """Where log lines go."""
         self._lines = _Lines(name, self, render)
+        self._is_used = False
         super().__init__(self._lines, encoding="utf-8", errors="backslashreplace", line_buffering=True)  # type: ignore[arg-type]
+
+    def write(self, text: str, /) -> int:
+        self._is_used = True
+        return super().write(text)
 
     def finish(self) -> None:
         """Logs a line that has been begun and not ended."""
+        if not self._is_used and not self._lines.begun:  # most handlers print nothing: they need not pay for it
+            return
+        self._is_used = False
         with suppress(Exception):  # a handler may have closed or detached it
             self.flush()
             self._lines.finish()
@@ -39,20 +47,20 @@ class _Lines(io.RawIOBase):
         self._name = name
         self._text = text
         self._render = render
-        self._begun = b""
+        self.begun = b""
 
     def write(self, data: Any, /) -> int:
         taken = bytes(data)
         with suppress(Exception):  # a print must not fail its handler
-            *lines, self._begun = (self._begun + taken).split(b"\n")
+            *lines, self.begun = (self.begun + taken).split(b"\n")
             for line in lines:
                 self._log(line)
-            if len(self._begun) > LONGEST_BYTES:
+            if len(self.begun) > LONGEST_BYTES:
                 self.finish()
         return len(taken)
 
     def finish(self) -> None:
-        begun, self._begun = self._begun, b""
+        begun, self.begun = self.begun, b""
         if begun:
             self._log(begun)
 
