@@ -1,5 +1,6 @@
 """The application: what is assembled from which parts. Nothing happens at import."""
 
+import asyncio
 import gc
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -13,18 +14,23 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app import __version__
+from app.config.reload import LOOK_SECONDS, Reloader
 from app.config.settings import Settings
 from app.config.sources import load_settings
 from app.delivery.scheme import Scheme
 from app.errors import ConfigError, describe
 from app.inbox.inbox import Inbox
 from app.ops import logs
+from app.ops.hangup import on_hangup
 from app.ops.health import COMMAND_SECONDS, Health, refuse_to_start
+from app.ops.keys import measure, reloading
 from app.ops.metrics import CONTENT_TYPE, Metrics
 from app.ops.parent import end_with_parent
 from app.ops.problems import Check
+from app.ops.rounds import Rounds
 from app.receiver.endpoint import PATHS, Receiver
 from app.receiver.intake import Intake
+from app.receiver.keys import TELL_SECONDS, Keys
 from app.receiver.openapi import describe_webhook
 from app.receiver.refusals import REFUSALS, ReadOnly, Refusal, Unexpected
 from app.receiver.rejections import DROPPED, FAULTS, Rejections
@@ -74,6 +80,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     Raises:
         ConfigError: the settings, or the Redis they name, cannot be used.
     """
+    reloads = settings is None
     settings = settings or load_settings()
     logs.configure(settings)
     redis = connect(settings.redis_url, timeout=COMMAND_SECONDS)
@@ -81,7 +88,22 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     inbox = Inbox(redis, settings)
     health = Health(settings)
     intake = Intake(settings)
-    metrics = Metrics(inbox.stats, [refusal.slug for refusal in REFUSALS], FAULTS, DROPPED)
+    metrics = Metrics(
+        inbox.stats,
+        lambda: measure(reloader.settings, redis),
+        lambda: reloader.problem is None,
+        [refusal.slug for refusal in REFUSALS],
+        FAULTS,
+        DROPPED,
+    )
+    keys = Keys(settings, metrics.verified)
+
+    def use(changed: Settings) -> None:
+        keys.use(changed)
+        health.settings = changed
+
+    reloader = Reloader(settings, use)
+    watching, telling = Rounds("keys", LOOK_SECONDS, reloader.look), Rounds("use of keys", TELL_SECONDS, keys.tell)
     rejections = Rejections(settings, metrics.not_kept)
 
     @asynccontextmanager
@@ -90,14 +112,22 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         gc.freeze()  # what is loaded by now stays: no use in looking through it again and again
         end_with_parent()
         await intake.start()
+        telling.start()
+        if reloads:
+            watching.start()
+            on_hangup(reloader.ask, watching.wake)
         yield
         await intake.close()
+        for ending in (watching, telling, keys):
+            await asyncio.to_thread(ending.close)
         await rejections.close()
         health.close()
         redis.close()
 
-    endpoint = Receiver(settings, intake, metrics, rejections)
-    app = _assemble(settings.signature_scheme, health.check, metrics.scrape, lifespan)
+    endpoint = Receiver(settings, keys, intake, metrics, rejections)
+    app = _assemble(
+        settings.signature_scheme, lambda: [*reloading(reloader), *health.check()], metrics.scrape, lifespan
+    )
     app.webhook = endpoint
     app.router.routes += [Route(path, endpoint) for path in PATHS]  # for an application that mounts this one
     app.router.default = endpoint.nowhere

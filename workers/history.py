@@ -9,7 +9,7 @@ import structlog
 from app.errors import describe
 from app.inbox.record import Record
 from workers import frames
-from workers.progress import Failure, Settled
+from workers.progress import Failure, HandlerPaused, Settled
 from workers.retry import leaves
 from workers.wording import MAX_TRACEBACK, message, text, trace
 
@@ -55,8 +55,9 @@ def tell(record: Record, settled: Settled, elapsed: float, handlers: int) -> Non
         more["given_up"] = "; ".join(dict.fromkeys(reasons))
     if settled.outcome == "retry":
         more["retry_in_s"] = round(settled.delay, 1)
+    only_paused = settled.only_waited and all(isinstance(one.error, HandlerPaused) for one in settled.failures)
     log.log(
-        _LEVELS[settled.outcome],
+        logging.INFO if only_paused else _LEVELS[settled.outcome],
         "attempt",
         outcome=settled.outcome,
         id=record.id,

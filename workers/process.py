@@ -22,11 +22,13 @@ def process() -> None:
     id = cast(Job, get_current_job()).id
     processor = _processor()
     assignment = processor._inbox.work(f"{socket.gethostname()}-{os.getpid()}", want=id)
-    if assignment.taken and (ended := processor.process(assignment.taken)):
+    if assignment.taken and (ended := processor.process(assignment.taken, assignment.paused)):
         processor._inbox.work("", ended, want="")
 
 
 @cache
 def _processor() -> Processor:
     settings = load_settings()
-    return Processor(Inbox(connect(settings), settings), load(settings))
+    processor = Processor(Inbox(connect(settings), settings), load(settings))
+    processor.follow_keys()
+    return processor

@@ -2,16 +2,20 @@
 
 import inspect
 import math
+from collections.abc import Mapping
 from contextvars import copy_context
 from time import monotonic
+from types import MappingProxyType
 from typing import Any
 
 import structlog
 from redis.exceptions import ConnectionError, RedisError, TimeoutError  # noqa: A004
 
+from app.config.reload import LOOK_SECONDS, Reloader
 from app.inbox.inbox import Inbox
 from app.inbox.record import HANDLER_STEP, Ended, Handled, Record
 from app.ops import logs, printed
+from app.ops.rounds import Rounds
 from workers import history
 from workers.coroutines import Coroutines
 from workers.event import Event, LeaseLost
@@ -24,6 +28,8 @@ from workers.signature import not_run
 from workers.status import Status
 from workers.steps import Step, running
 from workers.timelimit import HandlerTimeout, time_limit
+
+NOTHING: Mapping[str, float] = MappingProxyType({})
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -50,13 +56,14 @@ class Processor:
         self._uses_api = any(need.type in {JobsiteOn, AsyncJobsiteOn} for h in registry.handlers for need in h.needs)
         self._coroutines = Coroutines()
 
-    def process(self, record: Record) -> Ended | None:
-        """Runs those of an event's handlers that are due. Never raises what a handler raised.
+    def process(self, record: Record, paused: Mapping[str, float] = NOTHING) -> Ended | None:
+        """Runs those of an event's handlers that are due and not `paused`. Never raises what a handler raised.
 
         None if the event has to wait for its turn: it is given back already.
         """
         begun = monotonic()
         progress = Progress(record, self._registry)
+        progress.pause(paused)
         try:
             if not self._take_turn(record, progress.due):
                 return None
@@ -79,6 +86,12 @@ class Processor:
             fields=settled.fields,
             handled=_handled(record, progress),
         )
+
+    def follow_keys(self) -> None:
+        """From now on takes over keys that change, in this process; its supervisor says so for all."""
+        if self._uses_api:
+            reloader = Reloader(self._inbox.settings, self._resources.use, tells=False)
+            Rounds("keys", LOOK_SECONDS, reloader.look).start()
 
     def close(self) -> None:
         """Ends the event loop of async handlers, if there was any."""

@@ -5,22 +5,38 @@ the pace of another. The event itself is due when the first of its handlers is; 
 due by then. Pure: it reads a record, is told how each handler ended, and says what is to be recorded.
 """
 
-from collections.abc import Set
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from time import monotonic
 
+from app.inbox.paused import covering, reason
 from app.inbox.record import HANDLER_STEP, STEP, TRIES, Outcome, Record, Tries, handlers_in
 from app.units import format_duration
 from workers.registry import Handler, Registry
-from workers.retry import judge
+from workers.retry import RetryAfter, judge
 from workers.wording import message
 
 SOON_SECONDS = 1.0
 """Who is due so soon runs now: an attempt of its own would follow at once."""
 FRESH = Tries()
 """Of a handler that has not been tried."""
+PAUSE_LOOK_SECONDS = 300.0
+"""How often an event that waits for a pause to end looks by itself: it may have been put aside just as that ended."""
 MAX_WHY = 300
 """Characters kept of what a handler waits for."""
+
+
+class HandlerPaused(RetryAfter):
+    """Somebody has paused the handler, or the events of this type (`jobhook pause`)."""
+
+    counts = False
+
+    def __init__(self, what: str, seconds: float) -> None:
+        super().__init__(min(seconds, PAUSE_LOOK_SECONDS))
+        self._what = what
+
+    def __str__(self) -> str:
+        return reason(self._what)
 
 
 class HandlerGone(Exception):
@@ -67,6 +83,8 @@ class Progress:
         self._record = record
         self._begun = monotonic()
         self._since = record.since or record.started or record.received
+        if record.held:  # an event does not age while it is kept from being worked on
+            self._since += max(0.0, (record.started or record.held) - record.held)
         self._failures: list[Failure] = []
         self._now_finished: list[str] = []
         self.wanted = registry.matching(record.type)
@@ -87,6 +105,13 @@ class Progress:
         """Who is to run, in this order."""
         for name in filter(self._is_due, vanished):
             self.failed(name, HandlerGone(f"Handler {name} has begun this event, and is not there any more."))
+
+    def pause(self, paused: Mapping[str, float]) -> None:
+        """Keeps handlers from their turn. `paused` says what is paused, and for how many seconds yet."""
+        for handler in list(self.due) if paused else ():
+            if what := covering(paused, handler.name, self._record.type):
+                self.due.remove(handler)
+                self.failed(handler.name, HandlerPaused(what, paused[what]))
 
     @property
     def is_wanted(self) -> bool:
@@ -125,12 +150,14 @@ class Progress:
         now = (self._record.started or self._record.received) + elapsed
         left = {name: tries for name, tries in self._left.items() if name not in self._now_finished}
         waits = {name: max(0.0, wait - elapsed) for name, wait in self._waits.items() if name in left}
-        progressed = bool(self._now_finished)
+        progressed, held = bool(self._now_finished), False
         for failure in self._failures:
             tries = left[failure.handler]
             verdict = judge(failure.error, tries.used, limits.max_attempts)
             delay, failure.given_up = verdict.delay, verdict.why
-            if delay is not None and now - self._since >= limits.retry_for:
+            is_paused = isinstance(failure.error, HandlerPaused)
+            held = held or is_paused
+            if delay is not None and not is_paused and now - self._since >= limits.retry_for:
                 delay, failure.given_up = None, f"tried for {format_duration(limits.retry_for)} (JOBHOOK_RETRY_FOR)"
             progressed = progressed or verdict.used > tries.used or delay is None
             left[failure.handler] = Tries(verdict.used, None if delay is None else 0.0, _why(failure))
@@ -143,6 +170,7 @@ class Progress:
             only_waited=bool(waits) and not progressed,
             fields={
                 "since": str(round(self._since * 1000)),
+                **({"held": str(round(now * 1000) if held else 0)} if held or self._record.held else {}),
                 **{STEP + HANDLER_STEP + name: "null" for name in self._now_finished},
                 **{
                     TRIES + name: Tries(tries.used, now + waits[name] if name in waits else None, tries.why).stored

@@ -1,5 +1,6 @@
 """What the worker gives to handlers that ask for it by annotation: one of each a process."""
 
+import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -39,12 +40,25 @@ class Resources:
     def __init__(self, inbox: Inbox) -> None:
         self._settings = inbox.settings
         self._made: dict[type, Any] = {}
+        self._lock = threading.Lock()
 
     def __call__(self, need: type) -> Any:
         """The resource of a type in `MAKERS`."""
         if need not in self._made:
-            self._made[need] = MAKERS[need](self._settings)
+            with self._lock:
+                self._made[need] = MAKERS[need](self._settings)
         return self._made[need]
+
+    def use(self, settings: Settings) -> None:
+        """Goes on with the keys of other settings: also what is made already, and in a handler's hands. Thread-safe.
+
+        Raises:
+            ConfigError: a key cannot be used. Those before stay.
+        """
+        with self._lock:
+            for made in self._made.values():
+                made.use(settings)
+            self._settings = settings
 
     def forget(self, record: Record) -> None:
         """An event about a resource makes what is cached of it stale."""

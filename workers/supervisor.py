@@ -23,12 +23,13 @@ from redis.exceptions import ConnectionError as RedisAway
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeout
 
+from app.config.reload import Reloader
 from app.config.settings import Settings
 from app.config.sources import load_settings, notes
 from app.errors import ConfigError, describe
 from app.inbox.heartbeat import Heartbeat
 from app.inbox.inbox import LEASE_MARGIN_SECONDS, Inbox, connect
-from app.ops import logs, systemd
+from app.ops import hangup, logs, systemd
 from app.ops.health import refuse_to_start
 from app.ops.pulse import Pulse
 from app.store import connections
@@ -71,6 +72,7 @@ class Supervisor:
         self._pause = 0.0
         self._tidy_at = 0.0
         self._pulse: Pulse | None = None
+        self._reloader = Reloader(settings, self._use)
 
     def run(self) -> None:
         """Supervises until stopped.
@@ -85,6 +87,9 @@ class Supervisor:
         signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)  # any signal ends the wait below
         self._stop.listen()
         signal.signal(signal.SIGCHLD, lambda *_: None)
+        if not hangup.is_of_a_terminal():
+            # Forked processes keep this handler, and a SIGHUP for all does not end them. They look for themselves.
+            signal.signal(signal.SIGHUP, lambda *_: self._reloader.ask())
         # What the workers share with the supervisor is not to be copied because a garbage collector looked at it.
         gc.collect()
         gc.freeze()
@@ -106,6 +111,10 @@ class Supervisor:
             self._end_pulse()
             raise
         self._end_pulse()
+
+    def _use(self, settings: Settings) -> None:
+        """The keys for workers that are forked from now on. Those that run look for themselves."""
+        self._settings = settings
 
     def _wait(self) -> None:
         with suppress(TimeoutError):
@@ -158,6 +167,7 @@ class Supervisor:
 
     def _tick(self) -> bool:
         """Does all that there is to do; whether there will be more."""
+        self._try(self._reloader.look)
         self._try(self._reap)
         self._try(self._pass_on_stops)
         self._try(self._kill_overdue)
@@ -297,6 +307,7 @@ def _work(settings: Settings, name: str, supervisor: int, status: Status) -> Non
     inbox = working.connect(settings)
     logs.take_prints()
     processor = Processor(inbox, load(settings), status)
+    processor.follow_keys()
     stop = Stop()
     stop.listen()
     known = Presence(presence.entry(name, presence.client(settings)), settings.handler_timeout)
@@ -314,6 +325,7 @@ def main() -> None:
     settings = load_settings()
     logs.configure(settings)
     logs.warn(notes())
+    hangup.ignore_until_ready()
     with connect(settings) as redis:
         refuse_to_start(settings, redis)
     try:

@@ -8,6 +8,7 @@
 """
 
 import os
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
 from math import inf
@@ -102,7 +103,7 @@ class Worker:
             if assignment is None:
                 break
             if assignment.taken:
-                self._process(assignment.taken)
+                self._process(assignment.taken, assignment.paused)
                 busy_at = monotonic()
             elif assignment.damaged:
                 continue
@@ -121,11 +122,11 @@ class Worker:
             return True
         return self._handled >= self._most or self._is_full
 
-    def _process(self, record: Record) -> None:
+    def _process(self, record: Record, paused: Mapping[str, float]) -> None:
         self._beat(WorkerStatus.BUSY)
         self._status.has_event = True
         self._status.kill_at = monotonic() + self._inbox.settings.handler_timeout + LEASE_MARGIN_SECONDS / 2
-        self._ended = self._processor.process(record)
+        self._ended = self._processor.process(record, paused)
         self._status.kill_at = inf  # to record it may take as long as Redis is away
         self._status.has_event = self._ended is not None
         self._handled += 1

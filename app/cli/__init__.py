@@ -10,7 +10,7 @@ import typer
 from redis.exceptions import RedisError
 
 from app import __version__
-from app.cli import diagnose, doctor, document, explain, handlers, inspect, rejected, run, send
+from app.cli import diagnose, doctor, document, explain, handlers, inspect, keys, pause, rejected, run, send
 from app.cli.alive import alive
 from app.cli.dev import dev, local_env_file
 from app.cli.output import accept_any_encoding, fail, program
@@ -38,9 +38,12 @@ app.command("handlers")(handlers.handlers_)
 app.command()(inspect.events)
 app.command()(inspect.event)
 app.command()(inspect.replay)
+app.command("pause")(pause.pause_)
+app.command()(pause.resume)
 app.command()(explain.explain)
 app.command("diagnose")(diagnose.diagnose_)
 app.command()(rejected.rejected)
+app.add_typer(keys.app)
 app.command()(doctor.doctor)
 app.command()(doctor.settings)
 app.command()(document.openapi)

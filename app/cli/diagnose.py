@@ -2,19 +2,23 @@
 
 import re
 import sys
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from redis.exceptions import RedisError
 
 from app.cli.output import console, fail, plain, precise, print_json
+from app.config.keys import fingerprint
 from app.config.settings import Settings
 from app.config.sources import load_settings
 from app.delivery.diagnosis import TYPED, Diagnosis, Key, RawRequest, UnreadableRequest, diagnose, named, parse_request
 from app.errors import RejectedNotFound
 from app.inbox.inbox import connect
 from app.inbox.rejected import Rejected, RejectedDeliveries
+from app.ops.keys import standings
 
 
 def diagnose_(
@@ -45,14 +49,25 @@ def diagnose_(
                 f"Rejected delivery {plain(kept.id)}, unverified, of {precise(kept.received)} from {plain(kept.peer)}"
             )
     keys = named(settings.signing_keys)
+    about_typed: str | None = None
     if key_prompt:
-        typed = typer.prompt("Key", hide_input=True, err=True)
-        keys.append(Key(TYPED, typed.encode("utf-8", "surrogateescape")))
+        typed = typer.prompt("Key", hide_input=True, err=True).encode("utf-8", "surrogateescape")
+        keys.append(Key(TYPED, typed))
+        about_typed = _recognised(settings, typed)
     diagnosis = diagnose(request, keys, settings.signature_scheme, url, received)
     if as_json:
-        print_json(asdict(diagnosis))
-    else:
-        show(diagnosis)
+        print_json(asdict(diagnosis) | ({"typed_key": about_typed} if key_prompt else {}))
+        return
+    show(diagnosis)
+    if about_typed:
+        console.print(f"The key that was typed: {plain(about_typed)}.")
+
+
+def _recognised(settings: Settings, typed: bytes) -> str | None:
+    """What is remembered of a typed key, such as when it was retired; None if nothing is, or Redis is away."""
+    with connect(settings) as redis, suppress(RedisError):
+        return next((key.says for key in standings(settings, redis) if key.fingerprint == fingerprint(typed)), None)
+    return None
 
 
 def show(diagnosis: Diagnosis) -> None:

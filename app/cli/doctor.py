@@ -23,7 +23,6 @@ from app.ops import handlers
 from app.ops.health import Health
 from app.ops.problems import (
     IGNORED_SETTING,
-    OLD_KEYS,
     PLAIN_HTTP,
     REJECTED,
     WRONG_HANDLERS,
@@ -110,8 +109,6 @@ def _settings(current: Settings) -> list[Check]:
     findings = [IGNORED_SETTING.found(note=note) for note in notes()]
     if not current.require_https:
         findings.append(PLAIN_HTTP.found())
-    if number := len(current.previous_api_keys):
-        findings.append(OLD_KEYS.found(keys="1 previous key" if number == 1 else f"{number} previous keys"))
     return findings
 
 

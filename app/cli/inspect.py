@@ -28,6 +28,7 @@ from app.cli.output import (
 from app.config.sources import load_settings
 from app.errors import EventNotFound
 from app.inbox.inbox import PREFIX, Inbox, connect
+from app.inbox.paused import EVERYTHING
 from app.inbox.record import STATES, Record, State
 from app.units import parse_duration
 
@@ -96,12 +97,16 @@ def event(
     inbox = _inbox()
     record = inbox.get(inbox.find(id))
     due = _due(inbox, record)
+    kept_waiting = _kept_waiting(inbox, record)
     if as_json:
-        print_json(_details(record) | {"next_attempt": iso(due)} | (_bodies(record) if body else {}))
+        more = {"next_attempt": iso(due), "kept_waiting": kept_waiting}
+        print_json(_details(record) | more | (_bodies(record) if body else {}))
         return
     for line in life(record, due, whole=traceback):
         console.print(line)
-    if why := _waits_for(inbox, record):
+    if kept_waiting:
+        console.print(f"  [yellow]not worked on: {plain(kept_waiting)}[/]")
+    elif why := _waits_for(inbox, record):
         console.print(f"  {why}", style="yellow")
     if not traceback and any("own" in error for entry in record.attempts for error in _errors(entry)):
         console.print(f"  [dim]Whole tracebacks: {program()} event {record.id[:SHORT_ID_LENGTH]} --traceback[/]")
@@ -171,7 +176,7 @@ def life(record: Record, due: float | None = None, *, whole: bool = False) -> It
 def _moments(record: Record, due: float | None, *, whole: bool) -> Iterator[tuple[float, list[str]]]:
     """What happened, in this order; each in lines."""
     origin = f"{len(record.body)} bytes from {record.meta.get('client')}"
-    yield _moment(record.received, "received", f"{origin}, signed with the {record.meta.get('key')} key")
+    yield _moment(record.received, "received", f"{origin}, signed with the {_key(record)}")
     if admitted := record.meta.get("admitted"):
         why = f"by {plain(admitted['by'])}, verified again; refused at {admitted['refused_at']} for its signature"
         yield _moment(record.received, "admitted", why)
@@ -202,13 +207,11 @@ def _errors(entry: dict[str, Any]) -> list[dict[str, str]]:
 def _waits_for(inbox: Inbox, record: Record) -> str | None:
     """Why an event that is open does not run, where its history does not say so."""
     if record.state == "queued":
-        before = inbox.redis.zrank(PREFIX + "queued", record.id) or 0
-        stats = inbox.stats()
-        if stats.suspended:
-            return "waits for `rq resume`: the workers are suspended"
-        if not stats.supervisors:
+        if not inbox.stats().supervisors:
             return f"waits for workers: none are running. See: {program()} doctor"
-        return f"waits for a worker; events before it: {before}"
+        first = inbox.redis.zscore(PREFIX + "queued", record.id) or 0
+        before: Any = inbox.redis.zrange(PREFIX + "queued", "-inf", f"({first}", byscore=True, offset=0, num=SCAN_LIMIT)
+        return f"waits for a worker; events before it: {len(before)}"
     if record.state == "retrying" and record.resource:
         holder: Any = inbox.redis.get(f"{PREFIX}turn:{record.resource}")
         if holder and inbox.redis.zscore(f"{PREFIX}line:{record.resource}", record.id):
@@ -324,3 +327,22 @@ def _moment(
         traceback = error.get("traceback") if whole else error.get("own") or error.get("traceback")
         lines += [f"      [dim]{plain(line)}[/]" for line in (traceback or "").splitlines()]
     return seconds, lines
+
+
+def _key(record: Record) -> str:
+    """The key that signed, as `jobhook keys` has it; records of earlier releases have no fingerprint."""
+    role, fingerprint = record.meta.get("key"), record.meta.get("fingerprint")
+    return f"{role} key" + (f" ({plain(str(fingerprint))})" if fingerprint else "")
+
+
+def _kept_waiting(inbox: Inbox, record: Record) -> str | None:
+    """Why no worker takes an event, though it is unfinished: what keeps all of them waiting.
+
+    A handler that waits alone is in the record itself.
+    """
+    if record.state not in {"queued", "retrying"}:
+        return None
+    stats = inbox.stats()
+    if stats.suspended:
+        return "`rq suspend` is on"
+    return next((f"everything is paused by {one.by}" for one in stats.paused if one.what == EVERYTHING), None)

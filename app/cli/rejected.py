@@ -110,7 +110,7 @@ def _admit(settings: Settings, redis: "Redis", chosen: list[Rejected] | None, *,
         which = "all rejected deliveries" if chosen is None else f"{len(chosen)} rejected deliveries"
         typer.confirm(f"Record those of {which} that verify with the present settings?", abort=True, err=True)
     found = RejectedDeliveries(redis).oldest() if chosen is None else sorted(chosen, key=_age)
-    outcomes = asyncio.run(_admit_all(Admission(settings, redis, _who()), found, tell=not as_json))
+    outcomes = asyncio.run(_admit_all(Admission(settings, redis, who()), found, tell=not as_json))
     states = [outcome["status"] for outcome in outcomes]
     if as_json:
         print_json(outcomes)
@@ -156,8 +156,8 @@ def _age(one: Rejected) -> tuple[int, ...]:
     return tuple(map(int, one.id.split("-")))
 
 
-def _who() -> str:
-    """Who runs this command, for the event's record."""
+def who() -> str:
+    """Who runs this command, for what is recorded of it."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # in a container, a user without a name

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -18,13 +19,15 @@ from app.cli.sockets import sockets
 from app.config.names import DEV
 from app.config.sources import load_settings, notes, override
 from app.inbox.inbox import connect
-from app.ops import logs, metrics
+from app.ops import hangup, logs, metrics
 from app.ops.health import refuse_to_start
 from app.receiver.http import WebhookProtocol
 
 KEEP_ALIVE_SECONDS = 75
 """Longer than the 60 s of common load balancers, so that they close idle connections, not the receiver."""
 SHUTDOWN_SECONDS = 10
+PASS_ON_SECONDS = 1.0
+"""How long a receiver process may take to say whether it is ready for a signal."""
 
 
 def serve(
@@ -39,6 +42,7 @@ def serve(
     redis = connect(settings)
     refuse_to_start(settings, redis)
     redis.close()
+    hangup.ignore_until_ready()
     listening = sockets(host or settings.host, settings.port if port is None else port)
     # uvicorn ends itself with the signal it was stopped by; a service manager wants to see a 0.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
@@ -59,12 +63,29 @@ def serve(
     )
     with metrics.shared(processes), suppress(KeyboardInterrupt):
         if processes > 1:
-            Multiprocess(config, listening).run()
+            _Processes(config, listening).run()
             return
         server = uvicorn.Server(config)
         server.run(listening)
         if not server.started:
             sys.exit(STARTUP_FAILURE)
+
+
+class _Processes(Multiprocess):
+    """The receiver processes. A SIGHUP is for them, and restarts none; on a terminal it ends them."""
+
+    def __init__(self, config: uvicorn.Config, sockets: list[socket.socket]) -> None:
+        super().__init__(config, sockets)
+        self._is_of_a_terminal = hangup.is_of_a_terminal()  # by the time of the signal, there is none any more
+
+    def handle_hup(self) -> None:
+        """Passes it on. A process that is not ready yet has still to read what the SIGHUP is about."""
+        if self._is_of_a_terminal:
+            self.should_exit.set()
+            return
+        for process in self.processes:
+            if process.pid and process.is_ready(PASS_ON_SECONDS):
+                os.kill(process.pid, signal.SIGHUP)
 
 
 def work(

@@ -36,7 +36,9 @@ BODY_SECONDS = 3.0
 NOBODY = "none"
 """As the trusted proxies: an empty value would be the default."""
 
-_KEYS = {"api_key", "previous_api_keys", "api_token", "forward_secret"}
+KEY_FIELDS = ("api_key", "previous_api_keys", "api_token")
+"""JobsiteOn's keys: what is read anew while a process runs, and nothing else."""
+_KEYS = {*KEY_FIELDS, "forward_secret"}
 """Fields whose texts have checks of their own, after they have been split."""
 _API_URL = re.compile(r"https?://(?:[\w.-]+|\[[0-9a-f:.]+\])(?::\d{1,5})?(?:/[\w.~-]+)*/?", re.ASCII)
 _PUBLIC_URL = re.compile(r"https?://[!-~]+", re.ASCII)

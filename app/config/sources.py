@@ -23,11 +23,13 @@ from app.config.names import (
     is_service_link,
     variable,
 )
-from app.config.settings import Settings
+from app.config.settings import KEY_FIELDS, Settings
 from app.errors import ConfigError
 
 DEFAULT_ENV_FILE = ".env"
 DEFAULT_SECRETS_DIR = "/run/secrets"
+HERE = Path()
+"""The current folder."""
 ENVIRONMENT = "the environment"
 RQ_PREFIX = "RQ_KEY_PREFIX"
 """Read by RQ, and by app/inbox/jobs.py as RQ does."""
@@ -51,14 +53,42 @@ def load_settings(**overrides: Any) -> Settings:
     Raises:
         ConfigError: a value is missing or wrong, a source cannot be read to its end, or a name is none of a setting.
     """
-    found = _find()
-    values = {FIELDS[name]: entry.text for name, entry in found.entries.items()}
-    if found.key_is_empty:
-        values["api_key"] = ""
-    try:
-        return Settings(**(values | overrides))
-    except ValidationError as error:
-        raise ConfigError("\n".join(_problems(error, found.entries))) from None
+    return _made(_find(), overrides)
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """What all sources say at one time, and where they are."""
+
+    settings: Settings
+    notes: list[str]
+    """As of the function `notes`."""
+    files: tuple[Path, ...]
+    """What has been read, or looked for: the `.env` file, and the folder of secret files."""
+    from_environment: frozenset[str]
+    """Variables that the environment of the process sets, so that only a restart changes them."""
+
+
+def read_sources(folder: Path = HERE) -> Sources:
+    """The settings as `load_settings` reads them, with what is known of where they come from.
+
+    Names of files that are relative are looked up in `folder`.
+
+    Raises:
+        ConfigError: as `load_settings`.
+    """
+    found = _find(folder)
+    fixed = frozenset(name for name, entry in found.entries.items() if entry.place == ENVIRONMENT)
+    return Sources(_made(found, {}), found.notes, found.files, fixed)
+
+
+def places() -> dict[str, str]:
+    """Where the value of each variable that has one stands: `the environment`, a file and a line, or a file.
+
+    Raises:
+        ConfigError: as `load_settings`.
+    """
+    return {name: entry.place for name, entry in _find().entries.items()}
 
 
 def notes() -> list[str]:
@@ -105,9 +135,20 @@ class _Found:
     secret: list[Entry]
     key_is_empty: bool
     notes: list[str]
+    files: tuple[Path, ...]
 
 
-def _find() -> _Found:
+def _made(found: _Found, overrides: dict[str, Any]) -> Settings:
+    values = {FIELDS[name]: entry.text for name, entry in found.entries.items()}
+    if found.key_is_empty:
+        values["api_key"] = ""
+    try:
+        return Settings(**(values | overrides))
+    except ValidationError as error:
+        raise ConfigError("\n".join(_problems(error, found.entries))) from None
+
+
+def _find(folder: Path = HERE) -> _Found:
     problems: list[str] = []
 
     def read(source: Callable[[], list[Entry]]) -> list[Entry]:
@@ -119,9 +160,9 @@ def _find() -> _Found:
 
     environment, links = _environment()
     where = {entry.name.upper(): entry.text for entry in environment if entry.text.strip()}
-    env_file = read(lambda: _env_file(where.get(ENV_FILE)))
+    env_file = read(lambda: _env_file(where.get(ENV_FILE), folder))
     where = {entry.name.upper(): entry.text for entry in env_file if entry.text.strip()} | where
-    secret = read(lambda: _secret_files(where.get(SECRETS_DIR)))
+    secret = read(lambda: _secret_files(where.get(SECRETS_DIR), folder))
     sources = [environment, env_file, secret]
     everything = [*environment, *env_file, *secret]
 
@@ -139,7 +180,9 @@ def _find() -> _Found:
             entries.setdefault(entry.name.upper(), entry)
     key = variable("api_key")
     key_is_empty = key not in entries and any(entry.name.upper() == key for entry in given)
-    return _Found(entries, secret, key_is_empty, [*_about_links(links), *_about_redis(everything, entries)])
+    said = [*_about_links(links), *_about_redis(everything, entries), *_about_hidden_keys(given, entries)]
+    files = (folder / where.get(ENV_FILE, DEFAULT_ENV_FILE), folder / where.get(SECRETS_DIR, DEFAULT_SECRETS_DIR))
+    return _Found(entries, secret, key_is_empty, said, files)
 
 
 def _environment() -> tuple[list[Entry], list[Entry]]:
@@ -149,17 +192,19 @@ def _environment() -> tuple[list[Entry], list[Entry]]:
     return [entry for entry in entries if entry not in links], links
 
 
-def _env_file(named: str | None) -> list[Entry]:
+def _env_file(named: str | None, folder: Path) -> list[Entry]:
     """An unnamed one may be missing. But if anything stands in its place, it has to be readable."""
+    file = folder / (named or DEFAULT_ENV_FILE)
     if named is None:
-        return read_env_file(Path(DEFAULT_ENV_FILE), os.environ) if os.path.lexists(DEFAULT_ENV_FILE) else []
-    return _named(ENV_FILE, lambda: read_env_file(Path(named), os.environ))
+        return read_env_file(file, os.environ) if os.path.lexists(file) else []
+    return _named(ENV_FILE, lambda: read_env_file(file, os.environ))
 
 
-def _secret_files(named: str | None) -> list[Entry]:
+def _secret_files(named: str | None, folder: Path) -> list[Entry]:
+    files = folder / (named or DEFAULT_SECRETS_DIR)
     if named is None:
-        return read_secret_files(Path(DEFAULT_SECRETS_DIR)) if os.path.lexists(DEFAULT_SECRETS_DIR) else []
-    return _named(SECRETS_DIR, lambda: read_secret_files(Path(named)))
+        return read_secret_files(files) if os.path.lexists(files) else []
+    return _named(SECRETS_DIR, lambda: read_secret_files(files))
 
 
 def _named(name: str, read: Callable[[], list[Entry]]) -> list[Entry]:
@@ -210,6 +255,15 @@ def _about_redis(everything: Iterable[Entry], entries: Iterable[str]) -> Iterabl
             {entry.name for entry in everything if entry.text.strip() and is_like_redis_url(entry.name)}
         ):
             yield f"{name} is no setting of Jobhook, and {REDIS_URL} is not set: did you mean {REDIS_URL}?"
+
+
+def _about_hidden_keys(given: Iterable[Entry], entries: dict[str, Entry]) -> Iterable[str]:
+    """Who writes a new key into a file means it, and may have forgotten that another source goes before it."""
+    for entry in given:
+        name = entry.name.upper()
+        used = entries.get(name)
+        if FIELDS[name] in KEY_FIELDS and used and entry.text.strip() and entry.text != used.text:
+            yield f"{name} of {entry.place} is not used: {used.place} says something else, and goes before it"
 
 
 def _problems(error: ValidationError, entries: dict[str, Entry]) -> Iterable[str]:

@@ -8,6 +8,7 @@ has an asyncio caller of its own in `app/receiver/intake.py`.
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from math import inf
 from typing import Any, cast
 
 import orjson
@@ -17,7 +18,7 @@ from redis.exceptions import NoScriptError, RedisError, ResponseError
 from app.config.settings import Settings
 from app.delivery.identity import ID_LENGTH
 from app.errors import DamagedRecord, EventNotFound
-from app.inbox import jobs, scripts
+from app.inbox import jobs, paused, scripts
 from app.inbox.record import STATES, STEP, Assignment, Delivery, Ended, Record, State, Stats, Sweep
 from app.inbox.scripts import Script
 from app.store import connections
@@ -112,16 +113,18 @@ class Inbox:
         given = {"worker": worker, "lease": int(self._lease * 1000), "retention": self._retention, "want": want}
         if ended:
             given["ended"] = _ended(ended)
-        code, taken = self._run(scripts.WORK, orjson.dumps(given))
+        code, taken, held = self._run(scripts.WORK, orjson.dumps(given))
         recorded = None if code < 0 else bool(code)
         if taken == b"suspended":
             return Assignment(recorded, None, suspended=True)
         if not taken:
             return Assignment(recorded, None)
+        names = [what.decode("utf-8", "replace") for what in held[::2]]
+        left = dict(zip(names, (ms / 1000 or inf for ms in held[1::2]), strict=True))
         id, flat = taken
         fields = dict(zip(flat[::2], flat[1::2], strict=True))
         try:
-            return Assignment(recorded, Record.from_hash(id.decode(), fields, leased_until))
+            return Assignment(recorded, Record.from_hash(id.decode(), fields, leased_until), paused=left)
         except DamagedRecord as damaged:
             self._run(scripts.SET_ASIDE, id)
             return Assignment(recorded, None, damaged=damaged)
@@ -275,8 +278,9 @@ class Inbox:
             pipeline.get(PREFIX + "swept")
             pipeline.zrange(PREFIX + "supervisors", 0, -1, withscores=True)
             pipeline.exists(f"{jobs.RQ_PREFIX}:suspended")
+            pipeline.hgetall(paused.KEY)
             pipeline.time()
-            *sizes, oldest, counts, swept, beats, suspended, (seconds, microseconds) = pipeline.execute()
+            *sizes, oldest, counts, swept, beats, suspended, held, (seconds, microseconds) = pipeline.execute()
         now = seconds + microseconds / 1e6
         return Stats(
             states=dict(zip(STATES, sizes, strict=True)),
@@ -285,6 +289,7 @@ class Inbox:
             swept_seconds_ago=max(0.0, now - int(swept) / 1000) if swept else None,
             supervisors={name.decode("utf-8", "replace"): max(0.0, now - beat / 1000) for name, beat in beats},
             suspended=bool(suspended),
+            paused=paused.read(held, now),
         )
 
 

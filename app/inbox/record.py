@@ -12,6 +12,7 @@ from app.delivery.envelope import subject
 from app.delivery.identity import Identity
 from app.delivery.payload import data_of, parse
 from app.errors import DamagedRecord
+from app.inbox.paused import Pause
 
 OPEN_STATES = ("queued", "running", "retrying")
 STATES = (*OPEN_STATES, "done", "dead")
@@ -80,6 +81,8 @@ class Record:
     """When the first of these attempts began; None until one has failed. From then on counts the event's age."""
     crashes: int = 0
     """Attempts among them whose process has died."""
+    held: float | None = None
+    """When a handler was found to be paused at the end of the last attempt; None if none was."""
     tries: dict[str, Tries] = field(default_factory=dict)
     """What each handler has tried in them, by name: of those that have failed, or wait while others did."""
     redelivered: int = 0
@@ -135,6 +138,7 @@ class Record:
             attempt=int(fields.get("attempt", 0)),
             since=int(fields["since"]) / 1000 if "since" in fields else None,
             crashes=int(fields.get("crashes", 0)),
+            held=int(fields.get("held", 0)) / 1000 or None,
             tries=_tries(fields) if "since" in fields else {},
             redelivered=int(fields.get("redelivered", 0)),
             redelivered_last=int(fields["redelivered_last"]) / 1000 if "redelivered_last" in fields else None,
@@ -261,6 +265,8 @@ class Assignment:
     """Whether the ended attempt was still the current one; None if there was none to end."""
     taken: Record | None
     suspended: bool = False
+    paused: dict[str, float] = field(default_factory=dict)
+    """What is paused, but for everything, and for how many seconds yet; infinite until it is ended."""
     damaged: DamagedRecord | None = None
     """Why the event that was next could not be read. It was set aside."""
 
@@ -294,3 +300,4 @@ class Stats:
     """Seconds since the last beat of each supervisor that has been at work within the last hour."""
     suspended: bool
     """Whether `rq suspend` keeps the workers from taking events."""
+    paused: list[Pause] = field(default_factory=list)

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import suppress
+from shlex import quote
 from typing import Any
 
 from redis import Redis
@@ -21,8 +22,10 @@ from app.config.settings import Settings
 from app.errors import ConfigError
 from app.inbox import schema
 from app.inbox.inbox import Inbox
+from app.inbox.paused import EVERYTHING
 from app.inbox.record import Stats
-from app.ops import problems, streams
+from app.ops import keys, problems, streams
+from app.ops.keys import at
 from app.ops.problems import Check, explain
 from app.ops.trial import record_one
 from app.store import connections
@@ -56,7 +59,8 @@ class Health:
 
     def __init__(self, settings: Settings, seconds: float | None = None) -> None:
         """Checks that take no longer than `seconds`, or `ANSWER_SECONDS`."""
-        self._settings = settings
+        self.settings = settings
+        """Those in force: set anew when keys change."""
         self._seconds = seconds
         self._redis = connections.connect(settings.redis_url, timeout=COMMAND_SECONDS, retries=0)
         self._proven: tuple[Plan, float] | None = None
@@ -83,7 +87,7 @@ class Health:
 
     def _run(self, running: "Future[list[Check]]") -> None:
         try:
-            findings = check(self._settings, self._redis, self._is_recorded)
+            findings = check(self.settings, self._redis, self._is_recorded)
         except BaseException as error:  # noqa: BLE001 - whoever waits gets to know it
             running.set_exception(error)
         else:
@@ -195,6 +199,7 @@ def _checks(settings: Settings, redis: "Redis", try_one: Try) -> Iterator[Check]
     else:
         yield from _workers(stats)
         yield from _broken(broken)
+    yield from keys.check(settings, redis)
 
 
 def _version(server: Server) -> Check:
@@ -266,6 +271,10 @@ def _workers(stats: Stats) -> Iterator[Check]:
         yield problems.SILENT.found(name=name, seconds=silent[name])
     if stats.suspended:
         yield problems.SUSPENDED.found()
+    for one in stats.paused:
+        until = "until it is ended" if one.until is None else f"until {at(one.until)}"
+        what = "everything" if one.what == EVERYTHING else f"`{one.what}`"
+        yield problems.PAUSED.found(what=what, since=at(one.since), by=one.by, until=until, name=quote(one.what))
 
 
 def _logs() -> Iterator[Check]:

@@ -22,10 +22,12 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 from redis.exceptions import RedisError
 
+from app.config.keys import CURRENT, PREVIOUS
 from app.config.names import METRICS_FOLDER
 from app.errors import describe
 from app.inbox.record import Stats
 from app.ops import streams
+from app.ops.keys import Measured
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _LATENCY_BUCKETS_SECONDS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
@@ -80,6 +82,8 @@ def _remove_left_folders() -> None:
 class Metrics:
     """The counters of this process, and a scrape of them together with what Redis knows.
 
+    `stats` and `keys` ask Redis; `reloads` tells whether keys that are configured by now could be taken over.
+
     `reasons` are those for which a request may be refused, `causes` those for which a signature may not verify, and
     `not_kept` those for which a rejected delivery may not be kept.
     """
@@ -87,6 +91,8 @@ class Metrics:
     def __init__(
         self,
         stats: Callable[[], Stats],
+        keys: Callable[[], Iterable[Measured]],
+        reloads: Callable[[], bool],
         reasons: Iterable[str],
         causes: Iterable[str] = (),
         not_kept: Iterable[str] = (),
@@ -112,9 +118,16 @@ class Metrics:
             registry=self._registry,
         )
         self._not_kept = {reason: lost.labels(reason) for reason in not_kept}
+        verified = Counter(
+            "jobhook_verified",
+            "Signatures that a key has verified, by the key's role.",
+            ["key"],
+            registry=self._registry,
+        )
+        self._verified = {role: verified.labels(role) for role in (CURRENT, PREVIOUS)}
         dropped = Counter("jobhook_log_lines_dropped", "Log lines that could not be written.", registry=self._registry)
         streams.count_dropped_by(dropped.inc)
-        self._inbox = _InboxCollector(stats)
+        self._inbox = _InboxCollector(stats, keys, reloads)
         self.acknowledged = self._latency.observe
 
     def refused(self, reason: str) -> None:
@@ -128,6 +141,10 @@ class Metrics:
     def not_kept(self, reason: str) -> None:
         """Counts a rejected delivery that is not kept, by the reason."""
         self._not_kept[reason].inc()
+
+    def verified(self, role: str, number: int) -> None:
+        """Counts signatures that a key has verified, by the key's role."""
+        self._verified[role].inc(number)
 
     def scrape(self) -> bytes:
         """The metrics in Prometheus' text format."""
@@ -161,13 +178,22 @@ def _use_shared_folder() -> Path | None:
 
 
 class _InboxCollector(Collector):
-    def __init__(self, stats: Callable[[], Stats]) -> None:
+    def __init__(
+        self, stats: Callable[[], Stats], keys: Callable[[], Iterable[Measured]], reloads: Callable[[], bool]
+    ) -> None:
         self._stats = stats
+        self._keys = keys
+        self._reloads = reloads
 
     def collect(self) -> Iterator[Metric]:
+        yield GaugeMetricFamily(
+            "jobhook_keys_not_reloaded",
+            "1 while the keys that are configured cannot be used, and those from before stay in force.",
+            float(not self._reloads()),
+        )
         up = GaugeMetricFamily("jobhook_redis_up", "Whether Redis answers.")
         try:
-            stats = self._stats()
+            stats, keys = self._stats(), self._keys()
         except RedisError:
             up.add_metric([], 0)
             yield up
@@ -186,3 +212,20 @@ class _InboxCollector(Collector):
         yield GaugeMetricFamily(
             "jobhook_oldest_open_event_seconds", "Age of the oldest unfinished event.", stats.oldest_open_seconds
         )
+        yield GaugeMetricFamily(
+            "jobhook_suspended", "1 while `rq suspend` keeps the workers from taking events.", float(stats.suspended)
+        )
+        yield GaugeMetricFamily("jobhook_pauses", "Pauses in force (`jobhook pause`).", len(stats.paused))
+        age = GaugeMetricFamily(
+            "jobhook_key_age_seconds",
+            "Since a key became known here, by its role; to be replaced in time.",
+            labels=["key"],
+        )
+        unused = GaugeMetricFamily(
+            "jobhook_key_unused_seconds", "Since a key last verified a delivery, by its role.", labels=["key"]
+        )
+        for measured in keys:
+            age.add_metric([measured.role], measured.age)
+            unused.add_metric([measured.role], measured.unused)
+        yield age
+        yield unused

@@ -140,6 +140,12 @@ SILENT = Problem(
 SUSPENDED = Problem(
     "suspended", "warn", "`rq suspend` is on: events are recorded but not processed", "run `rq resume` when they may be"
 )
+PAUSED = Problem(
+    "paused",
+    "warn",
+    "{what} since {since} by {by}, {until}: received and recorded, but not worked on",
+    "run `jobhook resume {name}` when it may go on",
+)
 UNWRITTEN_LOGS = Problem(
     "logs",
     "warn",
@@ -160,8 +166,33 @@ PLAIN_HTTP = Problem(
 OLD_KEYS = Problem(
     "keys",
     "warn",
-    "{keys} still accepted",
-    "when the rotation is done, empty JOBSITEON_PREVIOUS_API_KEYS",
+    "the key `{key}` is still accepted: {says}",
+    "when it is safe, revoke it in JobsiteOn and take it out of JOBSITEON_PREVIOUS_API_KEYS",
+)
+DUE_KEY = Problem(
+    "keys",
+    "warn",
+    "the current key is {days} days old, and is to be replaced within {limit}",
+    "make a new key in JobsiteOn, set it as JOBSITEON_API_KEY, and the old one as JOBSITEON_PREVIOUS_API_KEYS",
+)
+OVERDUE_KEY = Problem(
+    "keys",
+    "warn",
+    "OVERDUE: the current key is {days} days old, and JobsiteOn wants it replaced every {limit}",
+    "rotate it now: make a new key in JobsiteOn, set it as JOBSITEON_API_KEY, and the old one as "
+    "JOBSITEON_PREVIOUS_API_KEYS",
+)
+KEYS_NOT_RELOADED = Problem(
+    "keys",
+    "warn",
+    "what is configured by now cannot be used, and the keys from before stay in force: {problem}",
+    "put it right: it is tried again by itself; a process that starts meanwhile fails",
+)
+OUTDATED_SETTINGS = Problem(
+    "settings",
+    "warn",
+    "{names} changed since this process began, and only keys are taken over while it runs",
+    "restart the receiver and the workers",
 )
 REJECTED = Problem(
     "rejected",

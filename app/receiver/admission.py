@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from redis import Redis
 
+from app.config.keys import signing_keys
 from app.config.settings import Settings
 from app.delivery.envelope import Reader
 from app.delivery.signature import Verifier
@@ -37,6 +38,7 @@ class Admission:
         self._settings = settings
         self._kept = RejectedDeliveries(redis)
         self._by = by
+        self._keys = signing_keys(settings)
         self._verifier = Verifier(settings.signing_keys, settings.signature_scheme)
         self._reader = Reader(settings.envelope_paths)
 
@@ -61,7 +63,7 @@ class Admission:
     async def _admit(self, intake: Intake, rejected: Rejected) -> Admitted:
         request = rejected.request
         try:
-            signer = self._verifier.verify(
+            index = self._verifier.verify(
                 *(request.all, request.body, request.method, request.path, request.query), now=rejected.received
             )
         except BadSignature as bad:
@@ -70,7 +72,9 @@ class Admission:
         def joined(name: bytes) -> bytes:
             return b",".join(request.all(name))
 
-        _, delivery = read_delivery(self._reader, joined, request.body, rejected.peer, signer, self._audit(rejected))
+        _, delivery = read_delivery(
+            self._reader, joined, request.body, rejected.peer, self._keys[index], self._audit(rejected)
+        )
         try:
             return Admitted(rejected, await intake.accept(delivery))
         except Unavailable:

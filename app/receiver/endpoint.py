@@ -13,17 +13,18 @@ import orjson
 import structlog
 from starlette.types import Receive, Scope, Send
 
+from app.config.keys import SigningKey
 from app.config.settings import Settings
 from app.delivery.envelope import Envelope, Reader
 from app.delivery.identity import identify
 from app.delivery.payload import read_payload
-from app.delivery.signature import Verifier
 from app.errors import BadSignature, describe
 from app.inbox.record import Delivery
 from app.ops.metrics import Metrics
 from app.receiver.body import BodyReader, Disconnected
 from app.receiver.guards import Client, Gate, refuse_encoded
 from app.receiver.intake import Intake, Receipt
+from app.receiver.keys import Keys
 from app.receiver.refusals import MethodNotAllowed, NotFound, Refusal, Unauthentic, Unavailable
 from app.receiver.rejections import Rejections
 
@@ -64,7 +65,10 @@ class RequestHeaders:
 class Receiver:
     """Answers webhook deliveries."""
 
-    def __init__(self, settings: Settings, intake: Intake, metrics: Metrics, rejections: Rejections) -> None:
+    def __init__(
+        self, settings: Settings, keys: Keys, intake: Intake, metrics: Metrics, rejections: Rejections
+    ) -> None:
+        self._keys = keys
         self._intake = intake
         self._rejections = rejections
         self._metrics = metrics
@@ -72,7 +76,6 @@ class Receiver:
         self._gate = Gate(settings)
         self._bodies = BodyReader(settings.max_body_bytes)
         self._reader = Reader(settings.envelope_paths)
-        self._verifier = Verifier(settings.signing_keys, settings.signature_scheme)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handles one request."""
@@ -143,7 +146,9 @@ class Receiver:
         refuse_encoded(headers.joined(b"content-encoding"), headers.joined(b"transfer-encoding"))
         body = await self._bodies.read(receive, headers.joined(b"content-length"))
         try:
-            signer = self._verifier.verify(headers.all, body, scope["method"], scope["raw_path"], scope["query_string"])
+            signer = self._keys.ring.verify(
+                headers.all, body, scope["method"], scope["raw_path"], scope["query_string"]
+            )
         except BadSignature as bad:
             self._metrics.unauthentic(bad.fault)
             self._rejections.note(scope, body, client.address, bad.fault)
@@ -162,12 +167,12 @@ def read_delivery(
     joined: Callable[[bytes], bytes],
     body: bytes,
     client: str,
-    signer: int,
+    signer: SigningKey,
     more: dict[str, Any] | None = None,
 ) -> tuple[Envelope, Delivery]:
     """What is to be recorded of a request whose signature has verified.
 
-    `joined` gives the values of a header as one, `signer` is the index of the key, `more` goes into the event's meta.
+    `joined` gives the values of a header as one, `signer` is the key that signed it, `more` goes into the event's meta.
     """
     payload = read_payload(body)
     envelope = reader.read(payload.value)
@@ -176,14 +181,15 @@ def read_delivery(
     return envelope, Delivery(identity, orjson.dumps(meta | more if more else meta), body)
 
 
-def _meta(envelope: Envelope, joined: Callable[[bytes], bytes], client: str, signer: int) -> dict[str, Any]:
+def _meta(envelope: Envelope, joined: Callable[[bytes], bytes], client: str, signer: SigningKey) -> dict[str, Any]:
     return {
         "type": envelope.type,
         "event_id": _shown(envelope.event_id),
         "resource": envelope.resource,
         "occurred_at": envelope.occurred_at,
         "client": client,
-        "key": "previous" if signer else "current",
+        "key": signer.role,
+        "fingerprint": signer.fingerprint,
         "headers": {
             kept: value.decode("latin-1")[:_KEPT_LENGTH]
             for name, kept in _KEPT_HEADERS.items()

@@ -11,6 +11,7 @@ SIGNATURE, CANONICAL, IDENTITY, SAID = (
 REJECT = "app/inbox/scripts/reject.lua"
 DIAGNOSE = "app/delivery/diagnosis/diagnose.py"
 LINES = "app/store/lines.py"
+RELOAD = "app/config/reload.py"
 FORMS, HTTP = "app/receiver/forms.py", "app/receiver/http.py"
 PROGRESS, SIGNATURES = "workers/progress.py", "workers/signature.py"
 SUPERVISOR = "workers/supervisor.py"
@@ -120,7 +121,7 @@ FLAWS = (
         "P5",
         (
             Edit(SUPERVISOR, "            self._check_handlers()\n", "            load(self._settings)\n"),
-            Edit(SUPERVISOR, "Processor(inbox, load(settings))", "Processor(inbox, registry)"),
+            Edit(SUPERVISOR, "Processor(inbox, load(settings), status)", "Processor(inbox, registry, status)"),
             Edit(
                 SUPERVISOR,
                 "from workers.processor import Processor\n",
@@ -167,8 +168,7 @@ FLAWS = (
         SWEEP,
         "if redis.call('LLEN', LIST) > 0 then wake() end",
         "",
-        "presence",
-        "healing",
+        "inbox",
     ),
     flaw(
         "P2",
@@ -176,7 +176,7 @@ FLAWS = (
         WORK,
         "      if redis.call('LLEN', LIST) > 0 then wake() end\n",
         "",
-        "presence",
+        "inbox",
     ),
     flaw(
         "P2",
@@ -216,11 +216,18 @@ FLAWS = (
         "P2",
         "a wait has no end",
         PROGRESS,
-        "if delay is not None and now - self._since >= limits.retry_for:",
+        "if delay is not None and not is_paused and now - self._since >= limits.retry_for:",
         "if False:",
         "retries",
     ),
-    flaw("P2", "what is put back to work is as old as before", COMMON, "'since', 'crashes')", "'crashes')", "retries"),
+    flaw(
+        "P2",
+        "what is put back to work is as old as before",
+        COMMON,
+        "'since', 'crashes', 'held')",
+        "'crashes')",
+        "retries",
+    ),
     flaw(
         "P2",
         "an exception group is one error",
@@ -315,11 +322,16 @@ FLAWS = (
         "identified before it is verified",
         "P3",
         (
-            Edit(ENDPOINT, "signer = self._verifier.verify(", "signer = 0\n            _ = (lambda *_: None)("),
+            Edit(
+                ENDPOINT,
+                "signer = self._keys.ring.verify(",
+                "signer = self._keys.ring.keys[0].key\n            _ = (lambda *_: None)(",
+            ),
             Edit(
                 ENDPOINT,
                 "        return receipt, envelope, client, len(body)",
-                "        self._verifier.verify(headers.all, body)\n        return receipt, envelope, client, len(body)",
+                "        self._keys.ring.verify(headers.all, body, '', b'', b'')\n"
+                "        return receipt, envelope, client, len(body)",
             ),
         ),
         ("strangers",),
@@ -749,8 +761,8 @@ FLAWS = (
         "P10",
         "a named file that is missing is none",
         "app/config/sources.py",
-        "return _named(ENV_FILE, lambda: read_env_file(Path(named), os.environ))",
-        "return read_env_file(Path(named), os.environ) if Path(named).is_file() else []",
+        "return _named(ENV_FILE, lambda: read_env_file(file, os.environ))",
+        "return read_env_file(file, os.environ) if file.is_file() else []",
         "config_files",
     ),
     flaw(
@@ -834,6 +846,70 @@ FLAWS = (
     flaw("P3", "rejected deliveries exceed their budget", REJECT, "+ first[2][4] > budget do", "< 0 do", "rejected"),
     flaw(
         "P3", "kept although Redis is nearly full", REJECT, "if limit > 0 and", "if false and limit > 0 and", "rejected"
+    ),
+    flaw(
+        "P10",
+        "a file of keys is read while it is being written",
+        RELOAD,
+        "if asked or (stands_still and (",
+        "if asked or ((",
+        "reload",
+    ),
+    flaw(
+        "P10",
+        "keys are taken from a file that changed while it was read",
+        RELOAD,
+        "if _stamp(self._files) != stamp:",
+        "if False:",
+        "reload",
+    ),
+    flaw(
+        "P10",
+        "a key is taken over that does not have the form of the scheme in force",
+        RELOAD,
+        "            Verifier(settings.signing_keys, settings.signature_scheme)\n",
+        "            pass\n",
+        "reload",
+    ),
+    flaw(
+        "P10",
+        "a previous key is called safe to revoke before the current one has taken over",
+        "app/ops/keys.py",
+        "if current is None or not current.last or current.last <= silent_since:",
+        "if current is None or not current.last:",
+        "key_use",
+    ),
+    flaw(
+        "P10",
+        "workers go on with the API key that they have begun with",
+        "workers/resources.py",
+        "                made.use(settings)\n",
+        "                pass\n",
+        "rotation",
+    ),
+    flaw(
+        "P2",
+        "an event ages while it is paused, and dies of it",
+        PROGRESS,
+        "            self._since += max(0.0, (record.started or record.held) - record.held)\n",
+        "            pass\n",
+        "paused",
+    ),
+    flaw(
+        "P2",
+        "who waits for a pause to end is not woken by its end",
+        "app/inbox/scripts/resume.lua",
+        "    redis.call('ZADD', P .. 'retrying', NOW, id)\n",
+        "",
+        "paused",
+    ),
+    flaw(
+        "P2",
+        "workers take events while everything is paused",
+        WORK,
+        "      everything = true\n",
+        "      everything = false\n",
+        "paused",
     ),
     flaw(
         "P3",

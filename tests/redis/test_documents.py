@@ -45,6 +45,7 @@ def test_every_finding_is_on_the_page_with_its_remedy() -> None:
 def test_every_command_it_names_exists(document: str) -> None:
     """In code: `jobhook name …`, or a line of a block that begins so."""
     names = {command.name or getattr(command.callback, "__name__", "") for command in cli.registered_commands}
+    names |= {str(group.typer_instance.info.name) for group in cli.registered_groups if group.typer_instance}
     prose = CODE_BLOCK.sub("", TEXTS[document])
     blocks = "".join(block for _, block in CODE_BLOCK.findall(TEXTS[document]))
     named = set(re.findall(r"`(?:\S*/)?jobhook ([a-z]+)", prose)) | set(

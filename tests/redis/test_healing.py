@@ -18,7 +18,7 @@ from workers.processor import Processor
 from workers.registry import Registry
 
 INDEXES = ("open", "queued", "running", "retrying", "done", "dead")
-SHARED = (*INDEXES, "broken", "job", "counts", "swept", "cursor", "wake")
+SHARED = (*INDEXES, "broken", "job", "counts", "keys", "paused", "swept", "cursor", "wake")
 LIST = "rq:queue:jobhook"
 OF_ANOTHER_TYPE = "this is a person's mistake"
 

@@ -14,6 +14,7 @@ from tests.support.deliveries import accept_all, delivery
 from tests.support.inbox import ATTEMPT, age, ended, sweep, take
 
 LIST = "rq:queue:jobhook"
+WAKE = "jobhook:wake"
 
 
 @pytest.fixture
@@ -41,6 +42,31 @@ def test_an_event_goes_from_queued_to_running_to_done(inbox: Inbox, accept: Call
     assert states(inbox) == {"done": 1}
     assert inbox.stats().counts == {"deliveries:accepted": 1, "attempts:done": 1, "events:done": 1}
     assert inbox.redis.zcard("jobhook:open") == 0
+
+
+def test_whoever_takes_an_event_and_leaves_others_in_line_wakes_the_next(
+    inbox: Inbox, accept: Callable[..., str]
+) -> None:
+    """P2: or one worker would do them all."""
+    accept(b"one")
+    accept(b"two")
+    assert inbox.redis.lpop(WAKE)
+    take(inbox)
+    assert inbox.redis.lpop(WAKE)
+    take(inbox)
+    assert inbox.redis.llen(WAKE) == 0
+
+
+def test_a_token_that_has_gone_with_its_worker_is_replaced_by_the_sweep(
+    inbox: Inbox, accept: Callable[..., str]
+) -> None:
+    """P2: nobody else would wake anybody."""
+    sweep(inbox)
+    assert inbox.redis.llen(WAKE) == 0
+    accept()
+    assert inbox.redis.lpop(WAKE)
+    sweep(inbox)
+    assert inbox.redis.llen(WAKE) == 1
 
 
 def test_the_end_of_one_and_the_start_of_the_next_share_a_round_trip(inbox: Inbox, accept: Callable[..., str]) -> None:

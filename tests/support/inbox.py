@@ -44,7 +44,9 @@ def pass_time(inbox: Inbox, id: str, seconds: float) -> None:
             tries = Tries.read(value)
             if tries.due is not None:
                 inbox.redis.hset(key, name.decode(), replace(tries, due=tries.due - seconds).stored)
-    inbox.redis.hset(key, "since", int(raw[b"since"]) - round(seconds * 1000))
+    for name in (b"since", b"held"):
+        if int(raw.get(name, 0)):
+            inbox.redis.hset(key, name.decode(), int(raw[name]) - round(seconds * 1000))
     inbox.redis.zincrby("jobhook:retrying", -seconds * 1000, id)
 
 

@@ -97,6 +97,9 @@ def test_the_whole_service_runs_with_the_least(allowed: EmbeddedServer, make_sta
         wait_until(lambda: "No " not in command(stack, "rejected"), "the rejected delivery")
         assert command(stack, "rejected", "--admit", "--yes")
         assert " fail " not in command(stack, "doctor")
+        assert "current" in command(stack, "keys")
+        assert "Paused" in command(stack, "pause", "acl.*")
+        assert "Resumed" in command(stack, "resume")
         refused = httpx.post(stack.url, content=b"{}")
         assert refused.status_code == 401
         wait_until(lambda: denied(allowed) or stack.redis.xlen("jobhook:rejected"), "the rejected delivery to be kept")

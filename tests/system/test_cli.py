@@ -461,7 +461,7 @@ def test_event_says_what_it_waits_for(run: Run, inbox: Inbox, settings: Settings
     assert f"  waits for its turn: event {id} of invoice/inv_1 is before it\n" in run("event", other).output
     inbox.redis.set("rq:suspended", 1)
     third = record(settings, event_id="evt_3")
-    assert "  waits for `rq resume`: the workers are suspended\n" in run("event", third).output
+    assert "  not worked on: `rq suspend` is on\n" in run("event", third).output
 
 
 def test_event_shows_in_which_handler_it_is_and_not_in_which_it_was(run: Run, inbox: Inbox, settings: Settings) -> None:

@@ -92,7 +92,8 @@ def test_an_empty_inbox_shows_every_series_at_zero(server: EmbeddedServer, make_
     stack.start_receiver()
     seen = scrape(stack)
     assert seen.pop(("jobhook_redis_up",)) == 1
-    assert {name: value for name, value in seen.items() if value and not name[0].endswith("_created")} == {}
+    ages = ("_created", "jobhook_key_age_seconds", "jobhook_key_unused_seconds")
+    assert {name: value for name, value in seen.items() if value and not name[0].endswith(ages)} == {}
     assert {name[1] for name in seen if name[0] == "jobhook_refused_total"} == {refusal.slug for refusal in REFUSALS}
 
 

@@ -62,6 +62,11 @@ class AsyncJobsiteOn:
         """Forgets what is cached; see `JobsiteOn.invalidate`."""
         await asyncio.to_thread(self._cache.invalidate, entity)
 
+    def use(self, settings: Settings) -> None:
+        """From now on works with the key of these settings; see `JobsiteOn.use`."""
+        self._departures.use(settings)
+        self._cache = Cache(settings, self._departures.key)
+
     async def aclose(self) -> None:
         """Closes all connections of this event loop."""
         if http := self._clients.pop(asyncio.get_running_loop(), None):
@@ -96,7 +101,8 @@ class AsyncJobsiteOn:
     async def _try(self, call: Call, deadline: Deadline) -> Answer:
         with exchange.one_try(call) as log:
             request = exchange.request(self._http, call, deadline)
-            found = await asyncio.to_thread(self._cache.look, call, request)
+            cache = self._cache  # the same before and after, also if keys change meanwhile
+            found = await asyncio.to_thread(cache.look, call, request)
             if answer := exchange.kept_answer(call, found):
                 log.update(status=int(httpx.codes.OK), cached=True)
                 return answer
@@ -110,7 +116,7 @@ class AsyncJobsiteOn:
                         received.add(piece)
                 finally:
                     await response.aclose()
-            return await asyncio.to_thread(received.answer, self._cache, found)
+            return await asyncio.to_thread(received.answer, cache, found)
 
     async def __aenter__(self) -> Self:
         return self

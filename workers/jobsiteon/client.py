@@ -72,6 +72,15 @@ class JobsiteOn:
         """
         self._cache.invalidate(entity)
 
+    def use(self, settings: Settings) -> None:
+        """From now on works with the key of these settings. What is on its way goes on with the one before.
+
+        Raises:
+            ConfigError: the key cannot be sent in a header. The one before stays.
+        """
+        self._departures.use(settings)
+        self._cache = Cache(settings, self._departures.key)
+
     def close(self) -> None:
         """Closes all connections. A client that is used again opens new ones."""
         if http := self.__dict__.pop("_http", None):
@@ -108,7 +117,8 @@ class JobsiteOn:
     def _try(self, call: Call, deadline: Deadline) -> Answer:
         with exchange.one_try(call) as log:
             request = exchange.request(self._http, call, deadline)
-            found = self._cache.look(call, request)
+            cache = self._cache  # the same before and after, also if keys change meanwhile
+            found = cache.look(call, request)
             if answer := exchange.kept_answer(call, found):
                 log.update(status=int(httpx.codes.OK), cached=True)
                 return answer
@@ -121,7 +131,7 @@ class JobsiteOn:
                     received.add(piece)
             finally:
                 response.close()
-            return received.answer(self._cache, found)
+            return received.answer(cache, found)
 
     def __enter__(self) -> Self:
         return self

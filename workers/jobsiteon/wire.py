@@ -39,16 +39,24 @@ class Departures:
     """Address, rate limit and key of all requests."""
 
     def __init__(self, settings: Settings) -> None:
+        self._home = _address(httpx.URL(settings.api_url))
+        self._limit = f"{settings.api_rate_limit} requests in {settings.api_rate_window:g} s"
+        self.use(settings)
+
+    def use(self, settings: Settings) -> None:
+        """From now on, requests are sent with the key of these settings, and counted as its requests.
+
+        Raises:
+            ConfigError: the key cannot be sent in a header. The one before stays.
+        """
         token = settings.signing_keys[0]
         if settings.api_token is not None:
             token = settings.api_token.get_secret_value().encode("utf-8", "surrogateescape")
         if not _SENDABLE.fullmatch(token):
             raise ConfigError("JOBSITEON_API_TOKEN: has characters that no HTTP header can carry")
         self.key = fingerprint(token)
-        self._authorization = (b"Authorization", b"Bearer " + token)
-        self._home = _address(httpx.URL(settings.api_url))
-        self._limit = f"{settings.api_rate_limit} requests in {settings.api_rate_window:g} s"
         self._rate = RateLimit(settings, self.key)
+        self._authorization = (b"Authorization", b"Bearer " + token)
 
     def check(self, request: httpx.Request) -> Iterator[float]:
         """Seconds to sleep, again and again, until a connection is worth having: there is a place to be taken.

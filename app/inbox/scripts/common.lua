@@ -2,7 +2,8 @@
 --
 --   jobhook:event:<id>   hash    one event: body, said, meta, state, token, attempt, attempt:<n>, step:<name>, …
 --                                once it has failed: tries:<handler> (what each has used up, when it is due),
---                                since (start of its first attempt), crashes (processes it has taken along)
+--                                since (start of its first attempt), crashes (processes it has taken along),
+--                                held (when a handler of it was last found paused; 0: it is not),
 --                                handling (attempt and handler it is in), replay:<ms> (state it was put back from)
 --   jobhook:said:<id>    string  digest of what the event says; outlives the event so that redeliveries are known
 --   jobhook:seen:<id>    string  digest of the body: the marker of releases that went by the bytes. Of them there
@@ -22,6 +23,8 @@
 --   jobhook:counts       hash    counters since ever
 --   jobhook:swept        string  time of the last sweep
 --   jobhook:supervisors  zset    supervisors by time of their last beat; gone when none beats any more
+--   jobhook:keys         hash    what is remembered of JobsiteOn's keys, by fingerprint (keys.lua)
+--   jobhook:paused       hash    what is paused: until when (0: until it is ended), since when, by whom
 --   jobhook:probe:…              keys of a delivery on trial (probe.lua); deleted at once
 --   jobhook:cursor       string  where in `open` the next sweep goes on looking
 --   jobhook:wake         list    at most one token: whoever waits for events pops it, and looks
@@ -43,7 +46,8 @@ local function event_key(id) return P .. 'event:' .. id end
 -- The keys that scripts share, and their types.
 local SHARED = {
   open = 'zset', queued = 'zset', running = 'zset', retrying = 'zset', done = 'zset', dead = 'zset', broken = 'zset',
-  job = 'hash', counts = 'hash', swept = 'string', cursor = 'string', wake = 'list', LIST = 'list',
+  job = 'hash', counts = 'hash', keys = 'hash', paused = 'hash',
+  swept = 'string', cursor = 'string', wake = 'list', LIST = 'list',
 }
 
 local function shared_key(name) return name == 'LIST' and LIST or P .. name end
@@ -131,7 +135,7 @@ local function revive(id, state, window)
       redis.call('HDEL', key, field)
     end
   end
-  redis.call('HDEL', key, 'since', 'crashes')
+  redis.call('HDEL', key, 'since', 'crashes', 'held')
   redis.call('HSET', key, 'attempt', 0)
   redis.call('PERSIST', key)
   expire_markers(id, window)

@@ -11,9 +11,10 @@
 --     uncounted  whether it was only a wait: it leaves no line, and the number of attempts as it was
 --     unhandled  whether nobody wants the event
 --     handled    {resource, occurred (s), handlers}: which handlers have finished, for `superseded`
--- Returns {ended, next}
+-- Returns {ended, next, paused}
 --   ended  1: recorded; 0: the token is no longer current, so nothing was changed; -1: there was none to end
 --   next   the event's id and its record | 'suspended' | false
+--   paused what is paused, but for everything: names, each followed by how long it still is (ms; 0: until it is ended)
 
 local refused = refusal('open', 'queued', 'running', 'retrying', 'done', 'dead', 'broken', 'wake', 'LIST')
 if refused then return refused end
@@ -63,8 +64,26 @@ local function finish(ended)
   return 1
 end
 
+-- What is paused now (app/inbox/paused.py), and whether that is everything.
+local function pauses()
+  local found, everything = {}, false
+  local stored = redis.pcall('HGETALL', P .. 'paused')
+  if stored.err then return found, false end
+  for i = 1, #stored, 2 do
+    local ends = tonumber(string.match(stored[i + 1], '^(%d+) '))
+    if ends and ends > 0 and ends <= NOW then
+      redis.call('HDEL', P .. 'paused', stored[i])
+    elseif ends and stored[i] == '*' then
+      everything = true
+    elseif ends then
+      found[#found + 1] = stored[i]
+      found[#found + 1] = ends > 0 and ends - NOW or 0
+    end
+  end
+  return found, everything
+end
+
 local function next_lease()
-  if redis.call('EXISTS', RQ .. ':suspended') == 1 then return 'suspended' end
   for _ = 1, 100 do  -- instructions whose event needs nothing any more are dropped
     local id = redis.call('LPOP', LIST)
     if not id then return false end
@@ -81,10 +100,17 @@ end
 
 local ended, taken = -1, false
 if given.ended then ended = finish(given.ended) end
-if given.want == 'next' then
+local paused, everything, suspended = {}, false, false
+if given.want ~= '' and redis.call('EXISTS', P .. 'paused', RQ .. ':suspended') > 0 then  -- hardly ever
+  paused, everything = pauses()
+  suspended = given.want == 'next' and redis.call('EXISTS', RQ .. ':suspended') == 1  -- stock workers see to that
+end
+if everything or suspended then
+  taken = 'suspended'
+elseif given.want == 'next' then
   taken = next_lease()
 elseif given.want ~= '' then
   local record = lease(given.want, given.worker, given.lease)
   if record then taken = { given.want, record } end  -- a nil would cut the reply short
 end
-return { ended, taken }
+return { ended, taken, paused }
