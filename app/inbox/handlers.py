@@ -8,6 +8,7 @@ and a handler that is gone leaves its events waiting for it. So both are looked 
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Set
+from contextlib import suppress
 from fnmatch import translate
 from typing import Any, Final
 
@@ -79,7 +80,7 @@ def _open(redis: "Redis") -> Iterator[tuple[str, list[str]]]:
                 pipeline.hkeys(f"{PREFIX}event:{id.decode()}")
             replies = pipeline.execute(raise_on_error=False)
         for meta, names in zip(replies[::2], replies[1::2], strict=True):
-            if isinstance(meta, bytes) and isinstance(names, list):  # else the sweep sets it aside
-                yield str(orjson.loads(meta).get("type")), [name.decode() for name in names]
+            with suppress(ValueError, TypeError, LookupError):  # what cannot be read, the sweep sets aside
+                yield str(orjson.loads(meta)["type"]), [name.decode() for name in names]
         if len(ids) < MOST_EVENTS:
             return

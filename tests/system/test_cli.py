@@ -189,6 +189,20 @@ def test_handlers_shows_each_with_what_waits_and_what_nobody_wants(
     assert "contact.new" not in run("handlers", "--since", "0s").stdout
 
 
+def test_a_record_that_cannot_be_read_is_no_reason_not_to_show_handlers(
+    run: Run, inbox: Inbox, settings: Settings, mine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JOBHOOK_HANDLERS", "mine")
+    damaged, whole = (record(settings, "job.created", f"evt_{n}") for n in range(2))
+    gone, spoiled = (record(settings, "job.created", f"evt_{n}") for n in range(2, 4))
+    inbox.redis.hset(f"jobhook:event:{damaged}", "meta", "{")
+    inbox.redis.delete(f"jobhook:event:{gone}", f"jobhook:event:{spoiled}")
+    inbox.redis.set(f"jobhook:event:{spoiled}", "a text")
+    shown = json.loads(run("handlers", "--json").stdout)["handlers"]
+    assert whole
+    assert [entry["waiting"] for entry in shown] == [1, 1]
+
+
 def test_a_handler_that_has_finished_waits_no_more(
     run: Run, inbox: Inbox, settings: Settings, mine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
