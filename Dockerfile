@@ -4,6 +4,11 @@ RUN python -m venv /opt/venv
 ENV PATH=/opt/venv/bin:$PATH
 COPY requirements.txt .
 RUN pip install --no-cache-dir --only-binary :all: --require-hashes -r requirements.txt
+# What your handlers need, if there is such a file; it cannot change the versions that Jobhook is tested with.
+COPY requirements.txt requirements-handlers.tx[t] ./
+RUN pip freeze > pinned.txt \
+    && if grep -qs '^[^#]' requirements-handlers.txt; then \
+        pip install --no-cache-dir --constraint pinned.txt -r requirements-handlers.txt; fi
 
 WORKDIR /srv/jobhook
 COPY app app

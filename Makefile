@@ -15,18 +15,21 @@ help:  ## Show this list
 setup: $(READY)  ## Install everything into .venv
 
 # Everything comes as a wheel, with its hash: no compiler is needed, and nothing unexpected gets in.
-$(READY): requirements-dev.txt pyproject.toml
+$(READY): requirements-dev.txt pyproject.toml $(wildcard requirements-handlers.txt)
 	@test -n "$(PYTHON)" || { echo "Jobhook needs Python 3.11 or later with venv (Debian: apt-get install python3-venv)."; exit 1; }
 	@test -w . || { echo "This folder is read-only: Jobhook installs into $(CURDIR)/$(VENV). Copy it to where you may write."; exit 1; }
 	@echo "Setting up $(VENV) with $$($(PYTHON) --version) ..."
 	@$(PYTHON) -m venv --clear $(VENV)
 	@$(PIP) install --quiet --only-binary :all: --require-hashes -r requirements-dev.txt || { \
 		echo "Installing failed: see above. Behind a proxy, set HTTPS_PROXY; without a wheel for this platform, use docker compose up."; exit 1; }
+	@$(PIP) freeze > $(VENV)/pinned.txt
+	@if grep -qs '^[^#]' requirements-handlers.txt; then \
+		$(PIP) install --quiet --constraint $(VENV)/pinned.txt -r requirements-handlers.txt; fi
 	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
 	@touch $(READY)
 
-run: $(READY)  ## Start everything here: Valkey, receiver, workers; deliver a sample event
-	@$(BIN)/jobhook dev
+run: $(READY)  ## Start everything here: Valkey, receiver, workers; deliver a sample event. PORT=8001 for another port
+	@$(BIN)/jobhook dev $(if $(PORT),--port $(PORT)) $(ARGS)
 
 check: $(READY) lint  ## The quick loop: style, types, the order of the rooms, unit tests
 	@$(BIN)/python -m pytest -q -n 2 tests/unit

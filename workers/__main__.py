@@ -5,11 +5,12 @@
 """
 
 import importlib
+import json
 import sys
 from contextlib import redirect_stdout
 from pathlib import Path
 
-EXIT_CONFIG = 2
+EXIT_FAILURE, EXIT_CONFIG = 1, 2
 
 
 def _pin() -> None:
@@ -26,11 +27,13 @@ if not __package__:  # started by its path; so it is when multiprocessing starts
     _pin()
 
 from app.config.sources import load_settings  # noqa: E402 - only now is it certain whose `app` that is
-from app.errors import ConfigError  # noqa: E402
+from app.errors import ConfigError, EventNotFound  # noqa: E402
 
 
 def check() -> None:
-    """Loads settings and handlers as a start would.
+    """Loads settings and handlers as a start would, and prints the handlers as a line of JSON.
+
+    Whoever reads that line knows that importing them has not ended the process, with whatever exit code.
 
     Raises:
         ConfigError: something would stop it.
@@ -39,7 +42,21 @@ def check() -> None:
     with redirect_stdout(sys.stderr):  # what a handler prints when it is imported is no finding
         from workers.loading import load  # noqa: PLC0415 - as below
 
-        load(settings)
+        registry = load(settings)
+        from workers.known import described  # noqa: PLC0415 - as below
+    print(json.dumps(described(registry)))  # noqa: T201 - for the command that has asked
+
+
+def run_one() -> None:
+    """Runs one handler once, for `jobhook run`: `--run HANDLER --file FILE`, or `--event ID`.
+
+    Raises:
+        JobhookError: there is no such handler, file or event.
+    """
+    load_settings()  # as below
+    from workers.desk import main  # noqa: PLC0415
+
+    main(*sys.argv[2:5])
 
 
 def run() -> None:
@@ -57,7 +74,13 @@ def run() -> None:
 if __name__ == "__main__":
     only_checks = "--check" in sys.argv[1:]
     try:
-        check() if only_checks else run()
+        if "--run" in sys.argv[1:2]:
+            run_one()
+        else:
+            check() if only_checks else run()
+    except EventNotFound as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(EXIT_FAILURE)
     except ConfigError as error:
         print(error, file=sys.stdout if only_checks else sys.stderr)
         sys.exit(EXIT_CONFIG)

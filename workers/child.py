@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from time import monotonic
 
-from workers.status import Status
+from workers.status import At, Status
 from workers.stopping import SIGNALS
 
 LONGEST_START_SECONDS = 120.0
@@ -41,6 +41,10 @@ class Child:
     started: float = field(default_factory=monotonic)
     was_stopped: bool = False
     """Whether it has been asked to end."""
+
+    seen: At | None = None
+    noted: At | None = None
+    """The handler that ran at the last tick, and the one that is recorded as running."""
 
     @property
     def overdue(self) -> str:

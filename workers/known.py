@@ -1,5 +1,7 @@
 """Says which handlers there are, and which ones are missed by events that are still open."""
 
+from typing import Any
+
 import structlog
 from redis import Redis
 from redis.exceptions import RedisError
@@ -7,8 +9,28 @@ from redis.exceptions import RedisError
 from app.errors import describe
 from app.inbox import handlers
 from workers.registry import Registry
+from workers.signature import written_at
 
 log = structlog.stdlib.get_logger(__name__)
+
+
+def described(registry: Registry) -> list[dict[str, Any]]:
+    """Each handler: its name, the patterns it wants, where it is written, and its options."""
+    found: dict[str, dict[str, Any]] = {}
+    for handler in registry.handlers:
+        entry = found.setdefault(
+            handler.name,
+            {"handler": handler.name, "wants": [], "at": written_at(handler.function), "options": handler.options},
+        )
+        entry["wants"].append(handler.wants)
+        entry["options"] = max(entry["options"], handler.options, key=len)
+    return list(found.values())
+
+
+def show(registry: Registry) -> None:
+    """A line in the log for each handler."""
+    for entry in described(registry):
+        log.info("handler", **entry | {"wants": ", ".join(entry["wants"])})
 
 
 def announce(redis: "Redis", registry: Registry) -> None:

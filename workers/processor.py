@@ -16,6 +16,7 @@ from redis.exceptions import ConnectionError, RedisError, TimeoutError  # noqa: 
 from app.config.reload import LOOK_SECONDS, Reloader
 from app.inbox.inbox import Inbox
 from app.inbox.record import HANDLER_STEP, Ended, Handled, Record
+from app.ops import logs, printed
 from app.ops.rounds import Rounds
 from app.store.pools import connections_in_use, drop_connections
 from workers import history
@@ -28,6 +29,7 @@ from workers.registry import Handler, Registry
 from workers.resources import Resources
 from workers.retry import is_mere_wait, leaves, span
 from workers.signature import not_run
+from workers.status import Status
 from workers.steps import Step, running
 from workers.timelimit import HandlerTimeout, time_limit
 
@@ -43,8 +45,9 @@ class NotRun(Exception):
 class Processor:
     """Runs handlers, one event at a time. For the main thread of a process: timeouts are signals."""
 
-    def __init__(self, inbox: Inbox, registry: Registry) -> None:
+    def __init__(self, inbox: Inbox, registry: Registry, status: Status | None = None) -> None:
         settings = inbox.settings
+        self._status = status
         self._inbox = inbox
         self._registry = registry
         self._timeout = settings.handler_timeout
@@ -132,6 +135,7 @@ class Processor:
             if handler.is_concurrent:
                 together.append(handler)
                 continue
+            self._enter(record, handler)
             error = self._outcome(record, progress, handler)
             if not self._note(record, progress, handler, error):
                 return
@@ -143,6 +147,7 @@ class Processor:
 
         The threads keep a time of their own. One that stands still all the same is left behind when the time is up.
         """
+        self._enter(record, *handlers)
         outcomes: dict[str, BaseException | None] = {}
         ended: SimpleQueue[Handler] = SimpleQueue()
 
@@ -172,7 +177,7 @@ class Processor:
         answered = Answered(self._inbox, record, handler.name, attempt) if handler.needs else None
         failure: BaseException | None = None
         try:
-            self._call(handler, Event(record, self._inbox, handler.name, attempt), answered)
+            self.call(handler, Event(record, self._inbox, handler.name, attempt), answered)
         except BaseException as error:  # noqa: BLE001 - a handler's sys.exit() is its failure, not ours
             failure = error
         if answered:
@@ -190,15 +195,24 @@ class Processor:
             record.id, record.token, HANDLER_STEP + handler.name, b"null"
         )
 
-    def _call(self, handler: Handler, event: Event, answered: Answered | None) -> None:
+    def _enter(self, record: Record, *handlers: Handler) -> None:
+        if self._status:
+            self._status.enter(record.id, record.token, ", ".join(handler.name for handler in handlers))
+
+    def call(self, handler: Handler, event: Event, answered: Answered | None = None) -> None:
+        """Runs a handler to its end, whatever it raises; without a limit on its time, and nothing is recorded."""
         # A copy of the context: what a handler sets in it ends with the handler.
         copy_context().run(self._call_in_context, handler, event, answered)
 
     def _call_in_context(self, handler: Handler, event: Event, answered: Answered | None) -> None:
-        with running(Step(event.id, HANDLER_STEP + handler.name, answered)):
-            result: Any = self._begin(handler, event)
-            while result is not None and inspect.isawaitable(result):
-                result = self._coroutines.run(result)
+        logs.handling.set((event.id, handler.name))
+        try:
+            with running(Step(event.id, HANDLER_STEP + handler.name, answered)):
+                result: Any = self._begin(handler, event)
+                while result is not None and inspect.isawaitable(result):
+                    result = self._coroutines.run(result)
+        finally:
+            printed.finish()
         event.close()
         if result is not None and (what := not_run(result)):
             raise NotRun(f"Handler {handler.name} has returned {what}: nothing of it has been run.")

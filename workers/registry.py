@@ -4,13 +4,13 @@ import os
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from fnmatch import translate
 from typing import Any, Literal, TypeVar
 
 import structlog
 
 from app.config.names import DEV
 from app.errors import ConfigError
+from app.inbox.handlers import wanted
 from app.inbox.record import STEP_OF
 from workers.signature import Need, needs, refuse_what_would_not_run
 
@@ -28,12 +28,21 @@ class Handler:
     """Under this name its success and its steps are recorded: under another, what is waiting runs again."""
     function: Function
     pattern: re.Pattern[str]
+    wants: str = ""
+    """The pattern as it was written."""
     one_at_a_time: bool = False
     """Whether the events of one resource must not run at the same time."""
     is_concurrent: bool = False
     """Whether it runs in a thread, after the others and at the same time as all that are like it. It ends by itself."""
     needs: tuple[Need, ...] = ()
     """What the worker has to give it besides the event."""
+    dev_only: bool = False
+
+    @property
+    def options(self) -> str:
+        """The options of its `@on`."""
+        options = {'one_at_a_time="resource"': self.one_at_a_time, "dev_only=True": self.dev_only}
+        return ", ".join(option for option, is_set in options.items() if is_set)
 
 
 @dataclass
@@ -79,13 +88,20 @@ class Registry:
             if dev_only and DEV not in os.environ:
                 log.info("handler left out: it is for `jobhook dev` only", handler=known_as)
             else:
-                self.add(known_as, function, pattern, one_at_a_time=one_at_a_time is not None)
+                self.add(known_as, function, pattern, one_at_a_time=one_at_a_time is not None, dev_only=dev_only)
             return function
 
         return register
 
     def add(
-        self, name: str, function: Function, pattern: str, *, one_at_a_time: bool = False, is_concurrent: bool = False
+        self,
+        name: str,
+        function: Function,
+        pattern: str,
+        *,
+        one_at_a_time: bool = False,
+        is_concurrent: bool = False,
+        dev_only: bool = False,
     ) -> None:
         """Registers a function under a name of its own.
 
@@ -95,8 +111,18 @@ class Registry:
         if any(handler.name == name and handler.function != function for handler in self.handlers):
             raise ConfigError(f"Two handlers are named {name}: their success could not be told apart.")
         refuse_what_would_not_run(name, function)
-        wanted = re.compile(translate(pattern.casefold()))
-        self.handlers.append(Handler(name, function, wanted, one_at_a_time, is_concurrent, needs(name, function)))
+        self.handlers.append(
+            Handler(
+                name,
+                function,
+                wanted(pattern),
+                pattern,
+                one_at_a_time,
+                is_concurrent,
+                needs(name, function),
+                dev_only,
+            )
+        )
 
     def matching(self, type: str) -> list[Handler]:
         """The handlers that want events of this type, each once."""

@@ -65,6 +65,12 @@ def not_run(result: Any) -> str | None:
     return None
 
 
+def written_at(function: Any) -> str | None:
+    """File and line where a function begins; None if it is not written in Python."""
+    code = getattr(inspect.unwrap(_innermost(function)), "__code__", None)
+    return f"{code.co_filename}:{code.co_firstlineno}" if code else None
+
+
 def _innermost(function: Any) -> Any:
     """The function that a call leads to, through `partial`, methods and objects that can be called."""
     while True:

@@ -36,7 +36,7 @@ from app.store import connections
 from workers import presence
 from workers import worker as working
 from workers.child import Child, Forked, fork
-from workers.known import announce
+from workers.known import announce, show
 from workers.loading import load
 from workers.presence import Presence
 from workers.processor import Processor
@@ -156,8 +156,8 @@ class Supervisor:
                     checker.kill()
                 self._wait()
             self._children.remove(checker)
-            if reason == f"exit code {EXIT_CONFIG}":
-                sys.exit(EXIT_CONFIG)  # it has said what is wrong
+            if checker.status.has_told:
+                sys.exit(EXIT_CONFIG)
             if not checker.status.is_ready and not self._stop.asked:
                 names = ", ".join(self._settings.handlers)
                 raise ConfigError(f"JOBHOOK_HANDLERS: a process that was to import {names} ended with {reason}.")
@@ -263,6 +263,15 @@ class Supervisor:
         if self._stop.asked and not stopping:
             self._inbox.redis.connection_pool.disconnect()  # it may have been cut between a command and its reply
 
+    def _note_handlers(self) -> None:
+        """Records in which handler a running event is, of those that have been in it since the last tick."""
+        for child in self._children:
+            at, before = child.status.at, child.seen
+            child.seen = at
+            if at and at == before and at != child.noted:
+                self._inbox.note_handler(*at)
+                child.noted = at
+
     def _ask_redis(self) -> None:
         for name, (reason, counts) in list(self._ended.items()):
             self._inbox.release(name, reason, counts=counts)
@@ -276,20 +285,28 @@ class Supervisor:
             for key in swept.misfits:
                 log.error("key of a wrong type renamed, and its content put together again", key=key)
         self._heartbeat.beat()
+        self._note_handlers()
         if monotonic() >= self._tidy_at:
             self._tidy_at = monotonic() + TIDY_SECONDS
             presence.entry("supervisor", self._inbox.redis).clean_registries()  # type: ignore[no-untyped-call]
 
 
 def _check(settings: Settings, status: Status) -> None:
-    announce(connect(settings), load(settings))
+    try:
+        registry = load(settings)
+    except ConfigError:
+        status.has_told = True  # main() does, on the way out
+        raise
+    show(registry)
+    announce(connect(settings), registry)
     status.is_ready = True
     status.kill_at = monotonic() + LEAVE_SECONDS  # threads begun by what it has imported may take their time
 
 
 def _work(settings: Settings, name: str, supervisor: int, status: Status) -> None:
     inbox = working.connect(settings)
-    processor = Processor(inbox, load(settings))
+    logs.take_prints()
+    processor = Processor(inbox, load(settings), status)
     processor.follow_keys()
     stop = Stop()
     stop.listen()

@@ -13,13 +13,14 @@ def message(error: BaseException, most: int = MAX_MESSAGE) -> str:
         said = str(error)
     except Exception:  # noqa: BLE001 - even that a handler's exception may get wrong
         said = "(its message cannot be shown)"
-    return _text((said or type(error).__qualname__)[:most])
+    return text((said or type(error).__qualname__)[:most])
 
 
-def trace(error: BaseException) -> str:
-    """Its traceback."""
-    return _text("".join(traceback.format_exception(error))[-MAX_TRACEBACK:])
+def trace(error: BaseException, most: int = MAX_TRACEBACK) -> str:
+    """Its traceback; of a long one the end, where the cause is."""
+    return text("".join(traceback.format_exception(error))[-most:])
 
 
-def _text(text: str) -> str:
-    return text.encode("utf-8", "replace").decode()  # lone surrogates are not JSON
+def text(said: str) -> str:
+    """Without lone surrogates, which are not JSON."""
+    return said.encode("utf-8", "replace").decode()

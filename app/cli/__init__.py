@@ -10,11 +10,11 @@ import typer
 from redis.exceptions import RedisError
 
 from app import __version__
-from app.cli import diagnose, doctor, document, explain, inspect, keys, pause, rejected, run, send
+from app.cli import diagnose, doctor, document, explain, handlers, inspect, keys, pause, rejected, run, send
 from app.cli.alive import alive
 from app.cli.dev import dev, local_env_file
 from app.cli.output import accept_any_encoding, fail, program
-from app.config.names import ENV_FILE
+from app.config.names import DEV, ENV_FILE
 from app.config.sources import configured_names, override
 from app.errors import ConfigError, JobhookError
 
@@ -33,6 +33,8 @@ app.command()(run.work)
 app.command()(alive)
 app.command()(dev)
 app.command()(send.send)
+app.command()(run.run)
+app.command("handlers")(handlers.handlers_)
 app.command()(inspect.events)
 app.command()(inspect.event)
 app.command()(inspect.replay)
@@ -82,3 +84,4 @@ def _find_local_instance() -> None:
     with suppress(OSError, ConfigError):
         if local.is_file() and not starts_its_own and not {"JOBSITEON_API_KEY", "REDIS_URL"} & configured_names():
             override(ENV_FILE, str(local))
+            override(DEV, "true")  # its handlers are registered with that

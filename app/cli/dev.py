@@ -9,9 +9,11 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 from time import monotonic, sleep
-from typing import TYPE_CHECKING, Annotated, Self
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, NoReturn, Self, TextIO
 
 import httpx
 import typer
@@ -22,7 +24,8 @@ from app.cli.output import console, program
 from app.cli.send import deliver, local_url, summary
 from app.cli.sockets import bind, close
 from app.config.files import env_line
-from app.config.names import DEV
+from app.config.names import DEV, ENV_FILE
+from app.config.pasted import is_placeholder
 from app.config.settings import Settings
 from app.config.sources import configured_names, configured_values, load_settings, override
 from app.delivery.samples import sample
@@ -36,6 +39,10 @@ if TYPE_CHECKING:
 
 START_SECONDS = 30.0
 STOP_SECONDS = 60.0
+RELOAD_SECONDS = 1.0
+"""How long a restart waits for what is in hand; then handlers are interrupted."""
+INTERRUPT_SECONDS = 10.0
+"""How long that may take."""
 _POLL_SECONDS = 0.02
 _CHECK_SECONDS = 0.5
 _WATCH_MS = 500
@@ -50,24 +57,49 @@ def dev(
     port: Annotated[int | None, typer.Option(help="Port of the receiver.", show_default="JOBHOOK_PORT")] = None,
     data: Annotated[Path, typer.Option(help="Where the local server keeps its data.")] = DEFAULT_DATA,
     reload: Annotated[bool, typer.Option(help="Restart when a Python file changes.")] = True,
+    redis_from_env: Annotated[
+        bool, typer.Option("--redis-from-env", help="Use the Redis that REDIS_URL names: the sample is recorded there.")
+    ] = False,
 ) -> None:
     """Run everything here, for trying out and for writing handlers."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # stopped either way, in good order
+    _stop_by_signals()
     with _folder(data) as lock:
-        host, port = _configure(data, port)
+        aside = _set_aside(redis_from_env=redis_from_env)
+        prefix = _prefix(data, aside)
+        host, port = _configure(data, port, aside)
         close(bind(host, port))  # tells in one line that the port is taken, before anything is started
-        with _redis(data, lock), _Processes() as processes, _simulated_api(processes), _remembered(data):
+        with (
+            _redis(data, lock, from_env=redis_from_env),
+            _Processes() as processes,
+            _simulated_api(processes),
+            _remembered(data),
+        ):
             processes.start()
+            changes = _changes() if reload else None  # from here on none is missed
             settings = load_settings()
             url = local_url(settings)
             _wait_until_ready(url, processes)
-            console.print(f"\n[bold]Jobhook[/] receives at [bold]{url}{PATH}[/]. A sample delivery:\n")
+            console.print(f"\n[bold]Jobhook[/] receives at [bold]{url}{PATH}[/].", end=" ")
             _deliver_sample(url + PATH, settings)
-            _say_what_to_do()
+            _say_what_to_do(prefix)
             try:
-                _watch(processes, reload=reload)
+                _watch(processes, changes)
             except KeyboardInterrupt:
-                console.print("\nStopping: workers finish what they have in hand.")
+                with suppress(OSError):  # the terminal may have been closed
+                    console.print("\nStopping: workers finish what they have in hand.")
+
+
+def _stop_by_signals() -> None:
+    """SIGTERM, and SIGHUP of a terminal that is closed, stop everything in good order, as a Ctrl-C does."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as `nohup` has it
+        signal.signal(signal.SIGHUP, _hang_up)
+
+
+def _hang_up(_: int, __: FrameType | None) -> NoReturn:
+    # A shell and the kernel both send one: the second must not interrupt the stop.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def local_env_file(folder: Path) -> Path:
@@ -76,10 +108,10 @@ def local_env_file(folder: Path) -> Path:
 
 
 @contextmanager
-def _folder(data: Path) -> Iterator[int]:
+def _folder(data: Path) -> Iterator[TextIO]:
     try:
         data.mkdir(parents=True, exist_ok=True)
-        lock = (data / "lock").open("w")
+        lock = (data / "lock").open("a+")  # without emptying it: it may be another's
     except OSError as error:
         raise ConfigError(f"{data} cannot be written ({error.strerror}). Choose another folder with --data.") from None
     with lock:
@@ -87,16 +119,69 @@ def _folder(data: Path) -> Iterator[int]:
             # The server inherits it, so that it lasts as long as anybody uses the data.
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise ConfigError(f"`jobhook dev` is already running on {data}. Stop it, or choose --data.") from None
-        yield lock.fileno()
+            raise ConfigError(_who_has(data, lock)) from None
+        lock.truncate(0)
+        lock.write(f"{os.getpid()}\n")
+        lock.flush()
+        yield lock
 
 
-def _configure(data: Path, port: int | None) -> tuple[str, int]:
-    """What is not configured gets a local value: a key, plain HTTP. Returns where to listen."""
+def _who_has(data: Path, lock: TextIO) -> str:
+    """Whom the lock belongs to: its file has the pids of the `jobhook dev` and of its server."""
+    lock.seek(0)
+    pids = [int(line) for line in lock.read().split() if line.isdecimal()]
+    running = [pid for pid in pids if _is_running(pid)]
+    if pids and running and pids[0] not in running:
+        left = ", ".join(map(str, running))
+        return f"A `jobhook dev` on {data} was killed and has left its server running (pid {left}). End it: kill {left}"
+    pid = f" (pid {pids[0]})" if pids else ""
+    return f"`jobhook dev` is already running on {data}{pid}. Stop it, or choose --data."
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except OSError as error:
+        return isinstance(error, PermissionError)
+    return True
+
+
+def _set_aside(*, redis_from_env: bool) -> list[str]:
+    """The variables that are configured, but not used: each is said."""
+    aside = []
+    if is_placeholder(configured_values().get("JOBSITEON_API_KEY", "")):
+        aside.append("JOBSITEON_API_KEY")
+        console.print("JOBSITEON_API_KEY is a placeholder: a key of this folder takes its place.", style="yellow")
+    has_redis = "REDIS_URL" in configured_names()
+    if redis_from_env and not has_redis:
+        raise ConfigError("--redis-from-env: REDIS_URL is not set.")
+    if has_redis and not redis_from_env:
+        aside.append("REDIS_URL")
+        console.print(
+            "REDIS_URL is set, but its Redis is not touched: a server of this folder takes its place. "
+            "To use it, with the sample delivery recorded there: --redis-from-env",
+            style="yellow",
+        )
+    return aside
+
+
+def _prefix(data: Path, aside: list[str]) -> str:
+    """What has to stand before other commands, so that they mean what runs here and not what is configured."""
+    if not aside:
+        return ""
+    in_environment = {name.upper() for name in os.environ}
+    emptied = [f"{name}= " for name in aside if name in in_environment]  # it would go before what the file says
+    return "".join(emptied) + f"{ENV_FILE}={data / ENV_FILE_NAME} "
+
+
+def _configure(data: Path, port: int | None, aside: list[str]) -> tuple[str, int]:
+    """What is not configured, or set aside, gets a local value: a key, plain HTTP. Returns where to listen."""
     override(DEV, "true")
     names = configured_names()
-    if "JOBSITEON_API_KEY" not in names:
+    if "JOBSITEON_API_KEY" in aside or "JOBSITEON_API_KEY" not in names:
         override("JOBSITEON_API_KEY", _local_key(data / "api-key"))
+    if "REDIS_URL" in aside:
+        override("JOBHOOK_DURABILITY", "fsync")  # what is configured is meant for that Redis: it may have replicas
     if "JOBHOOK_REQUIRE_HTTPS" not in names:
         override("JOBHOOK_REQUIRE_HTTPS", "false")
     settings = load_settings() if port is None else load_settings(port=port)
@@ -105,12 +190,14 @@ def _configure(data: Path, port: int | None) -> tuple[str, int]:
 
 
 @contextmanager
-def _redis(data: Path, lock: int) -> Iterator[None]:
-    """A Valkey server, unless a Redis is configured."""
-    if "REDIS_URL" in configured_names():
+def _redis(data: Path, lock: TextIO, *, from_env: bool) -> Iterator[None]:
+    """A Valkey server of our own, or the Redis that is configured."""
+    if from_env:
         yield
         return
-    with EmbeddedServer(data / "valkey", *DURABLE, inherit=(lock,)) as server:
+    with EmbeddedServer(data / "valkey", *DURABLE, inherit=(lock.fileno(),)) as server:
+        lock.write(f"{server.pid}\n")
+        lock.flush()
         override("REDIS_URL", server.url)
         yield
 
@@ -154,27 +241,39 @@ class _Processes:
             command = [sys.executable, "-m", *module]
             self._running.append(subprocess.Popen(command, start_new_session=True))  # noqa: S603 - our own modules
 
-    def stop(self) -> None:
-        """Lets both finish what they have in hand; a Ctrl-C meanwhile does not."""
+    def stop(self, patience: float = STOP_SECONDS) -> bool:
+        """Lets them finish what they have in hand, for so many seconds; a Ctrl-C meanwhile ends that.
+
+        False if they had to be interrupted.
+        """
+        try:
+            return self._ended_within(patience)
+        finally:
+            try:
+                self._ended_within(INTERRUPT_SECONDS)  # on the second SIGTERM, a supervisor ends its workers at once
+            finally:
+                for process in self._running:
+                    with suppress(ProcessLookupError):
+                        os.killpg(process.pid, signal.SIGKILL)
+                    process.wait()
+                self._running.clear()
+
+    def _ended_within(self, seconds: float) -> bool:
         for process in self._running:
             process.terminate()
-        deadline = monotonic() + STOP_SECONDS
+        deadline = monotonic() + seconds
         try:
             for process in self._running:
                 process.wait(max(0.0, deadline - monotonic()))
         except subprocess.TimeoutExpired:
-            pass
-        finally:
-            for process in self._running:
-                with suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-            self._running.clear()
+            return False
+        return True
 
-    def restart(self) -> None:
-        """Starts both with the code as it is now."""
-        self.stop()
+    def restart(self) -> bool:
+        """Starts them with the code as it is now. False if something had to be interrupted for that."""
+        in_time = self.stop(RELOAD_SECONDS)
         self.start()
+        return in_time
 
     @property
     def complete(self) -> bool:
@@ -214,6 +313,10 @@ def _ready(client: httpx.Client) -> bool:
 
 
 def _deliver_sample(url: str, settings: Settings) -> None:
+    if settings.forward_urls:
+        console.print("No sample is delivered: JOBHOOK_FORWARD_URLS would pass it on to your systems.")
+        return
+    console.print("A sample delivery:\n")
     (answer, ms), *_ = deliver(url, sample(), settings)
     console.print("  " + summary(answer, ms))
     if not answer.is_success:
@@ -231,10 +334,9 @@ def _wait_until_tried(inbox: Inbox, id: str) -> Record:
     return record
 
 
-def _say_what_to_do() -> None:
-    console.print(
-        f"\nSend another:  [bold]{program()} send job.created[/]\nLook at all:   [bold]{program()} events[/]",
-    )
+def _say_what_to_do(prefix: str) -> None:
+    called = prefix + program()
+    console.print(f"\nSend another:  [bold]{called} send job.created[/]\nLook at all:   [bold]{called} events[/]")
     if Path(_EXAMPLE).is_file():
         console.print(f"Edit first:    [bold]{_EXAMPLE}[/] (the workers restart by themselves)")
     if load_settings().api_plain_loopback:
@@ -242,28 +344,31 @@ def _say_what_to_do() -> None:
     console.print("Stop:          Ctrl-C\n")
 
 
-def _watch(processes: _Processes, *, reload: bool) -> None:
-    """Until a Ctrl-C; without reload, or until a process ends."""
-    if not reload:
+def _watch(processes: _Processes, changes: "Iterator[set[FileChange]] | None") -> None:
+    """Until a Ctrl-C; without changes to wait for, or until a process ends."""
+    if changes is None:
         while processes.complete:
             sleep(_CHECK_SECONDS)
         raise ConfigError(_ENDED)
-    folders = [folder for folder in ("app", "workers") if Path(folder).is_dir()] or ["."]
     was_complete = True
-    for changes in _changes(folders):
-        if changes:
-            names = ", ".join(sorted({Path(path).name for _, path in changes}))
+    for found in changes:
+        if found:
+            names = ", ".join(sorted({Path(path).name for _, path in found}))
             console.print(f"[bold]{names} changed[/]: restarting")
-            processes.restart()
+            if not processes.restart():
+                console.print("A handler was interrupted for that: its event runs again.", style="yellow")
+            was_complete = True
         elif was_complete and not processes.complete:
             console.print(f"[red]{_ENDED}[/] It starts again when a file changes.")
-        was_complete = processes.complete
+            was_complete = False
 
 
-def _changes(folders: list[str]) -> "Iterator[set[FileChange]]":
-    """The Python files changed, twice a second; often none."""
+def _changes() -> "Iterator[set[FileChange]]":
+    """The Python files changed since this was called, twice a second; often none."""
     try:
         from watchfiles import PythonFilter, watch  # noqa: PLC0415 - in the dev extra only
     except ImportError:
         raise ConfigError("Reloading needs watchfiles: pip install 'jobhook[dev]', or use --no-reload.") from None
-    return watch(*folders, watch_filter=PythonFilter(), rust_timeout=_WATCH_MS, yield_on_timeout=True)
+    folders = [folder for folder in ("app", "workers") if Path(folder).is_dir()] or ["."]
+    changes = watch(*folders, watch_filter=PythonFilter(), rust_timeout=_WATCH_MS, yield_on_timeout=True)
+    return chain([next(changes)], changes)  # the watch begins when it is first asked

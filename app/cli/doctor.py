@@ -98,7 +98,7 @@ def _handlers() -> list[Check]:
         ended = subprocess.run(workers_command("--check"), capture_output=True, timeout=IMPORT_SECONDS, check=False)  # noqa: S603 - our own
     except subprocess.TimeoutExpired:
         return [_COMPLETE, WRONG_HANDLERS.found(finding=f"not imported within {IMPORT_SECONDS:g} s")]
-    if ended.returncode == 0:
+    if ended.returncode == 0 and ended.stdout:
         return [Check("settings", "ok", "complete, handlers included")]
     refused = ended.stdout.decode("utf-8", "replace").strip().splitlines()
     died = f"importing them ends the process (exit code {ended.returncode})"

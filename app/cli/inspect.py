@@ -1,7 +1,7 @@
 """`jobhook events`, `event` and `replay`: look at what was recorded, and put it back to work."""
 
 from bisect import insort
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
 from itertools import islice
 from operator import itemgetter
@@ -50,6 +50,7 @@ def events(
     state: Annotated[str | None, typer.Option(help=f"One of {', '.join(STATES)}.")] = None,
     type: Annotated[str | None, typer.Option(help="Pattern of the type, such as invoice.*")] = None,
     since: Since = None,
+    unhandled: Annotated[bool, typer.Option("--unhandled", help="Only those that no handler wanted.")] = False,
     search: Annotated[str | None, typer.Option(help="Text in the body, or in the event's or resource's id.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="The most to show.")] = 50,
     as_json: Json = False,
@@ -58,7 +59,8 @@ def events(
     if state and state not in STATES:
         raise typer.BadParameter(f"{state!r} is none of {', '.join(STATES)}", param_hint="--state")
     inbox = _inbox()
-    found = list(islice(_select(inbox, state, type, _earliest(since), search), limit))
+    chosen = _select(inbox, state, type, _earliest(since), search)
+    found = list(islice((record for record in chosen if not unhandled or record.is_unhandled), limit))
     if broken := len(inbox.broken()):
         records = "1 record that" if broken == 1 else f"{broken} records that"
         errors.print(f"Without {records} cannot be read. See: {program()} doctor", style="yellow")
@@ -88,6 +90,7 @@ def events(
 def event(
     id: Annotated[str, typer.Argument(help="The event's id, or its first digits.")],
     body: Annotated[bool, typer.Option("--body", help="Show the body too.")] = False,
+    traceback: Annotated[bool, typer.Option("--traceback", help="Show whole tracebacks.")] = False,
     as_json: Json = False,
 ) -> None:
     """Show the whole life of an event."""
@@ -99,10 +102,14 @@ def event(
         more = {"next_attempt": iso(due), "kept_waiting": kept_waiting}
         print_json(_details(record) | more | (_bodies(record) if body else {}))
         return
-    for line in life(record, due):
+    for line in life(record, due, whole=traceback):
         console.print(line)
     if kept_waiting:
         console.print(f"  [yellow]not worked on: {plain(kept_waiting)}[/]")
+    elif why := _waits_for(inbox, record):
+        console.print(f"  {why}", style="yellow")
+    if not traceback and any("own" in error for entry in record.attempts for error in _errors(entry)):
+        console.print(f"  [dim]Whole tracebacks: {program()} event {record.id[:SHORT_ID_LENGTH]} --traceback[/]")
     if record.state == "dead":
         console.print(f"  [dim]Put it back to work: {program()} replay {record.id[:SHORT_ID_LENGTH]}[/]")
     for name, text in _bodies(record).items() if body else ():
@@ -139,8 +146,8 @@ def replay(
         raise EventNotFound(f"There is no record of event {', '.join(missing)}: never received, or past its retention.")
 
 
-def life(record: Record, due: float | None = None) -> Iterator[str]:
-    """The history of an event, a line each, with rich's markup."""
+def life(record: Record, due: float | None = None, *, whole: bool = False) -> Iterator[str]:
+    """The history of an event, a line each, with rich's markup; with whole tracebacks, or the handlers' own frames."""
     yield f"[bold]{record.id}[/]  {escape(record.type)}  {_state(record)}"
     if record.conflict_of:
         which = f"the same event id as {record.conflict_of}, other bytes, and they say something else"
@@ -149,7 +156,9 @@ def life(record: Record, due: float | None = None) -> Iterator[str]:
         yield f"  event id {plain(event_id)}"
     if resource := record.meta.get("resource"):
         yield f"  resource {escape(resource)}"
-    moments = list(_moments(record, due))
+    moments = list(_moments(record, due, whole=whole))
+    for when, state in record.replays:
+        insort(moments, _moment(when, "replayed", f"on request; it was {plain(state)}"), key=itemgetter(0))
     if record.redelivered_last:
         times = "once" if record.redelivered == 1 else f"{record.redelivered} times; this was the last"
         if record.rewritten:
@@ -164,7 +173,7 @@ def life(record: Record, due: float | None = None) -> Iterator[str]:
         yield f"  {until}: handler {plain(name)}, attempts used: {tries.used}: {plain(tries.why)}"
 
 
-def _moments(record: Record, due: float | None) -> Iterator[tuple[float, list[str]]]:
+def _moments(record: Record, due: float | None, *, whole: bool) -> Iterator[tuple[float, list[str]]]:
     """What happened, in this order; each in lines."""
     origin = f"{len(record.body)} bytes from {record.meta.get('client')}"
     yield _moment(record.received, "received", f"{origin}, signed with the {_key(record)}")
@@ -175,16 +184,39 @@ def _moments(record: Record, due: float | None) -> Iterator[tuple[float, list[st
     for entry in record.attempts:
         yield _moment(entry["started"] / 1000, "handled", f"attempt {entry['attempt']}, by {entry['worker']}")
         took = f"after {entry['ended'] - entry['started']} ms"
-        error = entry.get("error")
         if reasons := [failed["given_up"] for failed in entry.get("errors", ()) if "given_up" in failed]:
             took += f": {'; '.join(dict.fromkeys(reasons))}"
         if entry.get("handlers") == 0:
             took += f": no handler wants {escape(record.type)}"
-        yield _moment(entry["ended"] / 1000, entry["outcome"], took, _OUTCOME_STYLES[entry["outcome"]], error)
+        yield _moment(
+            entry["ended"] / 1000, entry["outcome"], took, _OUTCOME_STYLES[entry["outcome"]], _errors(entry), whole
+        )
     if record.state == "running" and record.started:
-        yield _moment(record.started, "running", f"attempt {record.attempt}, by {record.worker}", "blue")
+        where = f", in handler {plain(record.handler)}" if record.handler else ""
+        yield _moment(record.started, "running", f"attempt {record.attempt}, by {record.worker}{where}", "blue")
     if due:
         yield _moment(due, "due", f"attempt {record.attempt + 1}", "yellow")
+
+
+def _errors(entry: dict[str, Any]) -> list[dict[str, str]]:
+    """All that were raised in an attempt. Of the first, the tracebacks stand apart."""
+    first, all_of_them = entry.get("error"), entry.get("errors", [])
+    return [first | (all_of_them[0] if all_of_them else {}), *all_of_them[1:]] if first else []
+
+
+def _waits_for(inbox: Inbox, record: Record) -> str | None:
+    """Why an event that is open does not run, where its history does not say so."""
+    if record.state == "queued":
+        if not inbox.stats().supervisors:
+            return f"waits for workers: none are running. See: {program()} doctor"
+        first = inbox.redis.zscore(PREFIX + "queued", record.id) or 0
+        before: Any = inbox.redis.zrange(PREFIX + "queued", "-inf", f"({first}", byscore=True, offset=0, num=SCAN_LIMIT)
+        return f"waits for a worker; events before it: {len(before)}"
+    if record.state == "retrying" and record.resource:
+        holder: Any = inbox.redis.get(f"{PREFIX}turn:{record.resource}")
+        if holder and inbox.redis.zscore(f"{PREFIX}line:{record.resource}", record.id):
+            return f"waits for its turn: event {holder.decode()} of {plain(record.resource)} is before it"
+    return None
 
 
 def _tell(before: dict[str, State | None]) -> None:
@@ -281,12 +313,19 @@ def _state(record: Record) -> str:
 
 
 def _moment(
-    seconds: float, what: str, details: str, style: str = "bold", error: dict[str, str] | None = None
+    seconds: float,
+    what: str,
+    details: str,
+    style: str = "bold",
+    errors: Iterable[dict[str, str]] = (),
+    whole: bool = False,
 ) -> tuple[float, list[str]]:
     lines = [f"  {precise(seconds)}  [{style}]{what:<12}[/] {details}"]
-    if error:
-        lines.append(f"      [red]{plain(error['type'])}[/]: {plain(error['message'])}")
-        lines += [f"      [dim]{plain(line)}[/]" for line in (error.get("traceback") or "").splitlines()]
+    for error in errors:
+        by = f" [dim]in handler {plain(error['handler'])}[/]" if error.get("handler") else ""
+        lines.append(f"      [red]{plain(error['type'])}[/]: {plain(error['message'])}{by}")
+        traceback = error.get("traceback") if whole else error.get("own") or error.get("traceback")
+        lines += [f"      [dim]{plain(line)}[/]" for line in (traceback or "").splitlines()]
     return seconds, lines
 
 

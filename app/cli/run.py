@@ -16,6 +16,7 @@ from uvicorn.supervisors import Multiprocess
 import app
 from app.cli.notify import tell_ready
 from app.cli.sockets import sockets
+from app.config.names import DEV
 from app.config.sources import load_settings, notes, override
 from app.inbox.inbox import connect
 from app.ops import hangup, logs, metrics
@@ -95,6 +96,22 @@ def work(
         override("JOBHOOK_WORKERS", str(workers))
     load_settings()  # before RQ is imported: what it cannot use it says with a traceback
     os.execv(sys.executable, workers_command())  # noqa: S606 - our own module
+
+
+def run(
+    handler: Annotated[str, typer.Argument(help="The handler's name, or its last part.")],
+    file: Annotated[Path | None, typer.Option(help="Run it on an event with this body.")] = None,
+    event: Annotated[
+        str | None, typer.Option(help="Run it on this event of the inbox: its id, or its first digits.")
+    ] = None,
+) -> None:
+    """Run one handler once, here, and record nothing of it: no attempt, no steps. Its effects are real."""
+    if (file is None) == (event is None):
+        raise typer.BadParameter("give --file or --event")
+    override(DEV, "true")  # those for trying out can be run as well
+    load_settings()  # as above
+    source = ("--file", str(file)) if file else ("--event", str(event))
+    os.execv(sys.executable, workers_command("--run", handler, *source))  # noqa: S606 - our own module
 
 
 def workers_command(*options: str) -> list[str]:

@@ -70,7 +70,7 @@ def unusable_key(key: str) -> str | None:
     """Why JobsiteOn can never have signed with this; None if it may have."""
     if not key.strip():
         return "is empty"
-    if _PLACEHOLDER.search(key):
+    if is_placeholder(key):
         return "is a placeholder: put a real API key there"
     if key != key.strip():
         return "begins or ends with white space"
@@ -79,6 +79,11 @@ def unusable_key(key: str) -> str | None:
     if len(key) < MIN_KEY_LENGTH:
         return f"is too short: a key has at least {MIN_KEY_LENGTH} characters"
     return None
+
+
+def is_placeholder(key: str) -> bool:
+    """Whether it stands where a key is to be put, as examples and templates have it."""
+    return bool(_PLACEHOLDER.search(key))
 
 
 def wrongly_pasted(key: str) -> str | None:

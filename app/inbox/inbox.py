@@ -19,7 +19,7 @@ from app.config.settings import Settings
 from app.delivery.identity import ID_LENGTH
 from app.errors import DamagedRecord, EventNotFound
 from app.inbox import jobs, paused, scripts
-from app.inbox.record import STATES, Assignment, Delivery, Ended, Record, State, Stats, Sweep
+from app.inbox.record import STATES, STEP, Assignment, Delivery, Ended, Record, State, Stats, Sweep
 from app.inbox.scripts import Script
 from app.store import connections
 
@@ -147,7 +147,11 @@ class Inbox:
 
     def try_to_record_step(self, id: str, token: int, step: str, result: bytes) -> bool:
         """The same, once."""
-        return bool(self._run(scripts.STEP, id, token, step, result))
+        return bool(self._run(scripts.STEP, id, token, STEP + step, result))
+
+    def note_handler(self, id: str, token: int, handler: str) -> None:
+        """Notes in which handler a running event is, for people. Without effect if the attempt has ended."""
+        self._run(scripts.STEP, id, token, "handling", orjson.dumps([token, handler]))
 
     def take_turn(self, id: str, token: int, resource: str) -> bool:
         """Makes it a running event's turn for its resource; False if it now waits in line, given back."""

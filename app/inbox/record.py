@@ -96,6 +96,10 @@ class Record:
     conflict_of: str | None = None
     worker: str | None = None
     started: float | None = None
+    handler: str | None = None
+    """The handler that it is in, once it has been in it for a second or two."""
+    replays: tuple[tuple[float, str], ...] = ()
+    """When it was put back to work on request, and in which state it was, in this order."""
     attempts: tuple[dict[str, Any], ...] = ()
     """Every attempt ended: attempt, started, ended (ms), worker, outcome, error."""
     steps: tuple[tuple[str, Any], ...] = ()
@@ -144,6 +148,10 @@ class Record:
             conflict_of=fields["conflict_of"].decode() if "conflict_of" in fields else None,
             worker=fields["worker"].decode() if "worker" in fields else None,
             started=int(fields["started"]) / 1000 if "started" in fields else None,
+            handler=_handler(fields) if state == "running" else None,
+            replays=tuple(
+                sorted((int(name[7:]) / 1000, fields[name].decode()) for name in fields if name[:7] == "replay:")
+            ),
             attempts=tuple(orjson.loads(fields[f"attempt:{token}"]) for token in tokens),
             steps=tuple((name[5:], orjson.loads(fields[name])) for name in sorted(fields) if name[:5] == STEP),
             leased_until=leased_until,
@@ -171,6 +179,11 @@ class Record:
         finished = {step.removeprefix(HANDLER_STEP) for step, _ in self.steps if step.startswith(HANDLER_STEP)}
         closed = self.state == "done"
         return {} if closed else {name: tries for name, tries in self.tries.items() if name not in finished}
+
+    @property
+    def is_unhandled(self) -> bool:
+        """Whether it is done because no handler wanted it."""
+        return self.state == "done" and bool(self.attempts) and self.attempts[-1].get("handlers") == 0
 
     @property
     def position(self) -> float | None:
@@ -223,6 +236,12 @@ class Handled:
 
 def _tries(fields: dict[str, bytes]) -> dict[str, Tries]:
     return {name.removeprefix(TRIES): Tries.read(fields[name]) for name in fields if name.startswith(TRIES)}
+
+
+def _handler(fields: dict[str, bytes]) -> str | None:
+    """The handler that is noted for the current attempt; what is noted may be of the one before."""
+    token, handler = orjson.loads(fields.get("handling", b"[0,null]"))
+    return cast(str | None, handler) if token == int(fields.get("token", 0)) else None
 
 
 def handlers_in(fields: Iterable[str]) -> tuple[set[str], set[str]]:

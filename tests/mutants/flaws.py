@@ -122,7 +122,7 @@ FLAWS = (
         "P5",
         (
             Edit(SUPERVISOR, "            self._check_handlers()\n", "            load(self._settings)\n"),
-            Edit(SUPERVISOR, "Processor(inbox, load(settings))", "Processor(inbox, registry)"),
+            Edit(SUPERVISOR, "Processor(inbox, load(settings), status)", "Processor(inbox, registry, status)"),
             Edit(
                 SUPERVISOR,
                 "from workers.processor import Processor\n",
@@ -261,6 +261,38 @@ FLAWS = (
         "vanished = sorted(begun - self.finished - registry.names)",
         "vanished = []",
         "retries",
+    ),
+    flaw(
+        "P5",
+        "jobhook dev delivers its sample to the Redis that is configured",
+        "app/cli/dev.py",
+        "    if from_env:\n        yield",
+        '    if "REDIS_URL" in configured_names():\n        yield',
+        "dev",
+    ),
+    flaw(
+        "P9",
+        "a module that ends the check with exit code 2 stops the start without a word",
+        SUPERVISOR,
+        "if checker.status.has_told:",
+        'if reason == f"exit code {EXIT_CONFIG}":',
+        "imports",
+    ),
+    flaw(
+        "P5",
+        "in a test of a handler a finished step runs again",
+        "workers/alone.py",
+        "self.steps[step] = orjson.loads(result)",
+        "orjson.loads(result)",
+        "testing",
+    ),
+    flaw(
+        "P5",
+        "what is noted of an attempt before is told of this one",
+        "app/inbox/record.py",
+        "handler) if token == int(",
+        "handler) if token or int(",
+        "cli",
     ),
     flaw("P5", "steps of one name in a loop", "workers/event.py", "if step in self._names:", "if False:", "steps"),
     flaw(

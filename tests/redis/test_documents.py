@@ -168,3 +168,8 @@ def test_every_handler_in_the_documents_runs(
     assert (ended.outcome, ended.unhandled) == ("done", False), ended.attempt
     assert used
     inbox.work("w", ended, want="")
+    for name, test in list(names.items()):
+        if name.startswith("test_"):
+            used.clear()
+            test()  # type: ignore[operator]
+            assert len(used) == 1

@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import io
+import json
 import re
 import sys
 import time
@@ -13,6 +14,7 @@ from dataclasses import replace
 import pytest
 from rq.job import Job
 from rq.serializers import JSONSerializer
+from structlog.testing import capture_logs
 
 from app.config.settings import Settings
 from app.inbox.inbox import LEASE_MARGIN_SECONDS, Inbox
@@ -21,6 +23,7 @@ from tests.support.deliveries import accept_all, delivery
 from tests.support.inbox import take
 from workers import AsyncJobsiteOn, Event, JobsiteOn, Permanent, RetryAfter
 from workers.event import LeaseLost
+from workers.history import MOST_TRACEBACKS
 from workers.processor import Processor
 from workers.registry import Registry
 
@@ -358,3 +361,41 @@ def test_a_step_that_comes_too_late_in_a_group_ends_the_attempt(run: Run, regist
 
     run()
     assert ran == []
+
+
+def test_the_log_names_each_handler_that_has_failed_and_where_in_its_own_code(run: Run, registry: Registry) -> None:
+    """P7: without what the errors say."""
+
+    @registry.on("*", name="first")
+    def first(_: Event) -> None:
+        json.loads("canary")
+
+    @registry.on("*", name="second")
+    async def second(_: Event) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(asyncio.wait_for(asyncio.sleep(9), timeout=0))
+
+    with capture_logs() as logs:
+        _, record = run()
+    (line,) = [line for line in logs if line["event"] == "attempt"]
+    assert (line["handler"], line["error"]) == ("first", "json.decoder.JSONDecodeError")
+    assert re.fullmatch(rf"{re.escape(__file__)}:\d+ in first", line["where"])
+    assert [other["handler"] for other in line["others"]] == ["second"]
+    assert "canary" not in str(line)
+    attempt = record.attempts[0]
+    assert "in first" in attempt["error"]["own"]
+    assert "json/decoder.py" not in attempt["error"]["own"]
+    assert "json/decoder.py" in attempt["error"]["traceback"]
+    assert "Traceback" in attempt["errors"][1]["traceback"]
+
+
+def test_what_is_kept_of_many_errors_is_bounded(run: Run, registry: Registry) -> None:
+    def recurse(depth: int) -> None:
+        if depth:
+            recurse(depth - 1)
+        raise ValueError("x" * 100_000)
+
+    for number in range(20):
+        registry.on("*", name=f"handler {number}")(lambda _, depth=number: recurse(depth))
+    ended, _ = run()
+    assert len(ended.attempt) < 20 * 1000 + MOST_TRACEBACKS + 20 * 500

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import ctypes
+import logging
 import os
 import signal
 import subprocess
@@ -11,6 +12,7 @@ import threading
 import time
 from functools import cache
 
+import structlog
 from redis import Redis
 
 from app.store.connections import connect
@@ -48,6 +50,15 @@ def print_much(event: Event) -> None:
         print(f"{number}: {'é' * 100}", flush=True)  # noqa: T201 - as handlers do
         print(f"{number}: {'é' * 100}", file=sys.stderr)  # noqa: T201
     note(event, "printed")
+
+
+@on("test.tell")
+def tell(event: Event) -> None:
+    logging.getLogger("of a handler").warning("logged")
+    structlog.get_logger().warning("logged by structlog", id="its own")
+    print("printed")  # noqa: T201 - as handlers do
+    print("begun", end="")  # noqa: T201
+    note(event, "told")
 
 
 @on("test.async")

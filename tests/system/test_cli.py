@@ -22,13 +22,16 @@ from app.cli.inspect import REPLAY_BATCH
 from app.config.settings import Settings
 from app.config.sources import load_settings
 from app.config.table import settings_table
-from app.errors import EventNotFound
+from app.errors import ConfigError, EventNotFound
 from app.inbox.inbox import Inbox
 from app.inbox.record import Delivery, Ended, Outcome, Record
 from app.receiver.endpoint import PATH
 from app.receiver.intake import Intake
 from tests.support.deliveries import received
 from tests.support.stack import HANDLERS, KEY, ROOT, MakeStack, Stack
+from workers.event import Event
+from workers.processor import Processor
+from workers.registry import Registry
 
 Run = Callable[..., Result]
 COMMANDS = (
@@ -37,6 +40,8 @@ COMMANDS = (
     "alive",
     "dev",
     "send",
+    "run",
+    "handlers",
     "events",
     "event",
     "replay",
@@ -130,7 +135,179 @@ def end(inbox: Inbox, id: str, outcome: Outcome = "done", error: dict[str, str] 
     inbox.work("", Ended(id, taken.token, outcome, orjson.dumps(attempt), delay=3600.0), want="")
 
 
+# --- handlers
+
+
+MINE = """
+from workers import on
+
+@on("invoice.*", one_at_a_time="resource")
+@on("job.created")
+def book(event): ...
+
+@on("job.*", name="mirror")
+def copy(event): ...
+"""
+
+
+@pytest.fixture
+def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A module of handlers."""
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    file = tmp_path / "mine.py"
+    file.write_text(MINE)
+    return file
+
+
+def test_handlers_shows_each_with_what_waits_and_what_nobody_wants(
+    run: Run, inbox: Inbox, settings: Settings, mine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JOBHOOK_HANDLERS", "mine")
+    for number, type in enumerate(("Invoice.paid", "job.created", "contact.new", "contact.new")):
+        record(settings, type, f"evt_{number}")
+    done = inbox.work("w").taken
+    assert done
+    assert done.type == "Invoice.paid"
+    inbox.work("w", Ended(done.id, done.token, "done", b'{"started":1,"ended":2,"outcome":"done"}'), want="")
+    found = json.loads(run("handlers", "--json").stdout)
+    assert found == {
+        "handlers": [
+            {
+                "handler": "mine.book",
+                "wants": ["job.created", "invoice.*"],
+                "at": f"{mine}:4",
+                "options": 'one_at_a_time="resource"',
+                "waiting": 1,
+            },
+            {"handler": "mirror", "wants": ["job.*"], "at": f"{mine}:8", "options": "", "waiting": 1},
+        ],
+        "unhandled": {"contact.new": 2},
+    }
+    shown = run("handlers").stdout
+    assert re.search(rf"^mirror +job\.\* +{mine}:8 +1 *$", shown, re.MULTILINE)
+    assert re.search(r"^  contact\.new  2$", shown, re.MULTILINE)
+    assert "contact.new" not in run("handlers", "--since", "0s").stdout
+
+
+def test_a_record_that_cannot_be_read_is_no_reason_not_to_show_handlers(
+    run: Run, inbox: Inbox, settings: Settings, mine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JOBHOOK_HANDLERS", "mine")
+    damaged, whole = (record(settings, "job.created", f"evt_{n}") for n in range(2))
+    gone, spoiled = (record(settings, "job.created", f"evt_{n}") for n in range(2, 4))
+    inbox.redis.hset(f"jobhook:event:{damaged}", "meta", "{")
+    inbox.redis.delete(f"jobhook:event:{gone}", f"jobhook:event:{spoiled}")
+    inbox.redis.set(f"jobhook:event:{spoiled}", "a text")
+    shown = json.loads(run("handlers", "--json").stdout)["handlers"]
+    assert whole
+    assert [entry["waiting"] for entry in shown] == [1, 1]
+
+
+def test_a_handler_that_has_finished_waits_no_more(
+    run: Run, inbox: Inbox, settings: Settings, mine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JOBHOOK_HANDLERS", "mine")
+    taken = take(inbox, record(settings, "job.created"))
+    inbox.record_step(taken.id, taken.token, "handler mirror", b"null")
+    waiting = {entry["handler"]: entry["waiting"] for entry in json.loads(run("handlers", "--json").stdout)["handlers"]}
+    assert waiting == {"mine.book": 1, "mirror": 0}
+
+
+@pytest.mark.parametrize("code", ["import os; os._exit(0)", "import os; os._exit(2)", "import no_such_package"])
+def test_handlers_and_doctor_say_why_they_cannot_be_imported(
+    run: Run, mine: Path, monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    """P9: whatever exit code a module may end the process with."""
+    monkeypatch.setenv("JOBHOOK_HANDLERS", "mine")
+    mine.write_text(code)
+    assert isinstance(run("handlers").exception, ConfigError)
+    assert run("doctor").exit_code == 1
+
+
+def test_handlers_are_shown_while_redis_is_away(run: Run, mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JOBHOOK_HANDLERS", "mine")
+    monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:1/0")
+    shown = run("handlers")
+    assert shown.exit_code == 0
+    assert re.search(r"^mirror .* \? *$", shown.stdout, re.MULTILINE)
+
+
+# --- run
+
+
+DESK = """
+import os
+from workers import on
+
+@on("invoice.*", name="books / no".replace(" / no", ""), dev_only=True)
+def book(event):
+    print("books", event.data["id"], event.once("first", lambda key: "x"), event.once("second", lambda key: 2))
+    if event.data.get("fail"):
+        raise ValueError("it does not add up")
+"""
+
+
+@pytest.fixture
+def desk(mine: Path, server: EmbeddedServer) -> Callable[..., "subprocess.CompletedProcess[str]"]:
+    mine.write_text(DESK)
+    return lambda *arguments: python_m_app(
+        server.url, "run", *arguments, JOBHOOK_HANDLERS="mine", PYTHONPATH=str(mine.parent)
+    )
+
+
+def test_run_runs_a_handler_on_a_file_and_records_nothing(desk: Any, redis: "Redis", tmp_path: Path) -> None:
+    body = tmp_path / "body.json"
+    body.write_text('{"id":"evt_1","type":"invoice.paid","data":{"id":"inv_1"}}')
+    ended = desk("books", "--file", str(body))
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "Of this run nothing is recorded" in ended.stdout
+    assert "books inv_1 x 2\nStep first: 'x'\nStep second: 2\nIt has finished.\n" in ended.stdout
+    assert redis.keys() == []
+    body.write_text('{"id":"evt_1","type":"job.made","data":{"id":"inv_1","fail":true}}')
+    ended = desk("books", "--file", str(body))
+    assert ended.returncode == 1
+    assert "In a worker it would not run: it wants invoice.*." in ended.stdout
+    assert ended.stderr.endswith("ValueError: it does not add up\n")
+
+
+def test_run_on_an_event_leaves_it_as_it_is(desk: Any, inbox: Inbox, settings: Settings) -> None:
+    """P5: steps that have finished do not run again."""
+    id = record(settings)
+    token = take(inbox, id).token
+    inbox.record_step(id, token, "books / first", b'"before"')
+    before = inbox.get(id)
+    ended = desk("books", "--event", id[:8])
+    assert "Steps that had finished before, and do not run again: first\nbooks inv_1 before 2\n" in ended.stdout
+    assert inbox.get(id) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["books", "--event", "f" * 32], 1, "There is no record of event " + "f" * 32),
+        (["nobody", "--event", "f" * 32], 2, "No handler is named nobody. There are: books"),
+        (["books", "--file", "/no/file"], 2, "/no/file cannot be read: No such file or directory"),
+        (["books"], 2, "give --file or --event"),
+    ],
+)
+def test_run_says_what_is_not_there(desk: Any, redis: "Redis", arguments: list[str], code: int, says: str) -> None:
+    ended = desk(*arguments)
+    assert ended.returncode == code
+    assert says in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
 # --- events
+
+
+def test_events_that_no_handler_wanted_can_be_listed(run: Run, inbox: Inbox, settings: Settings) -> None:
+    wanted, unwanted = record(settings), record(settings, "nobody.wants")
+    for id, handlers in ((wanted, 1), (unwanted, 0)):
+        taken = take(inbox, id)
+        attempt = orjson.dumps({"attempt": 1, "started": 1, "ended": 2, "outcome": "done", "handlers": handlers})
+        inbox.work("", Ended(id, taken.token, "done", attempt, unhandled=not handlers), want="")
+    record(settings, "nobody.yet")
+    assert [event["id"] for event in json.loads(run("events", "--unhandled", "--json").stdout)] == [unwanted]
 
 
 def test_an_empty_inbox_says_so(run: Run) -> None:
@@ -248,11 +425,69 @@ def test_event_shows_a_life_with_a_failure_and_its_traceback(run: Run, inbox: In
     assert "  event id evt_1" in lines
     assert "  resource inv_1" in lines
     moments = [line.split()[2] for line in lines if re.match(r"  \d{4}-", line)]
+    moments.remove("replayed")  # within the 7 ms that the attempt is said to have taken
     assert moments == ["received", "queued", "handled", "retry", "handled", "done"]
+    assert any(line.endswith("on request; it was retrying") for line in lines)
     assert any(line.endswith("attempt 1, by worker-1") for line in lines)
     assert any(line.endswith("after 7 ms") for line in lines)
     assert "      builtins.ValueError: no [bold]contact[/] \\x1b[2J:smile:" in lines
     assert lines.index("        File x, line 1") == lines.index("      Traceback:") + 1
+
+
+def test_event_shows_all_errors_of_an_attempt_with_their_handlers_and_own_frames(
+    run: Run, inbox: Inbox, settings: Settings
+) -> None:
+    registry = Registry()
+
+    @registry.on("*", name="first")
+    def first(_: Event) -> None:
+        json.loads("{")
+
+    @registry.on("*", name="second")
+    def second(_: Event) -> None:
+        raise ValueError("of the second")
+
+    id = record(settings)
+    ended = Processor(inbox, registry).process(take(inbox, id))
+    assert ended
+    inbox.work("", ended, want="")
+    shown = run("event", id).output
+    assert re.search(r"JSONDecodeError: .* in handler first\n", shown)
+    assert "      builtins.ValueError: of the second in handler second\n" in shown
+    assert shown.count("Traceback (most recent call last)") == 0
+    assert shown.count(f'File "{__file__}"') == 2
+    assert "json/decoder.py" not in shown
+    assert f"event {id[:12]} --traceback" in shown
+    whole = run("event", id, "--traceback").output
+    assert whole.count("Traceback (most recent call last)") == 2
+    assert "json/decoder.py" in whole
+
+
+def test_event_says_what_it_waits_for(run: Run, inbox: Inbox, settings: Settings) -> None:
+    id, other = record(settings, event_id="evt_1"), record(settings, event_id="evt_2")
+    assert "waits for workers: none are running" in run("event", other).output
+    inbox.beat("here:1")
+    assert "  waits for a worker; events before it: 1\n" in run("event", other).output
+    for waiting in (id, other):
+        taken = take(inbox, waiting)
+        assert taken.resource
+        inbox.take_turn(waiting, taken.token, taken.resource)
+    assert f"  waits for its turn: event {id} of invoice/inv_1 is before it\n" in run("event", other).output
+    inbox.redis.set("rq:suspended", 1)
+    third = record(settings, event_id="evt_3")
+    assert "  not worked on: `rq suspend` is on\n" in run("event", third).output
+
+
+def test_event_shows_in_which_handler_it_is_and_not_in_which_it_was(run: Run, inbox: Inbox, settings: Settings) -> None:
+    id = record(settings)
+    token = take(inbox, id).token
+    inbox.note_handler(id, token, "mine.book")
+    assert re.search(r"running +attempt 1, by worker-1, in handler mine\.book$", run("event", id).output, re.MULTILINE)
+    inbox.release("worker-1", "It died.")
+    inbox.note_handler(id, token, "too late")
+    inbox.replay([id])
+    take(inbox, id)
+    assert re.search(r"running +attempt 1, by worker-1$", run("event", id).output, re.MULTILINE)
 
 
 def test_event_tells_when_the_next_attempt_is_due(run: Run, inbox: Inbox, settings: Settings) -> None:

@@ -100,6 +100,7 @@ def test_threads_loops_processes_signals_and_exit_functions_work(stack: Stack, t
         ("import no_such_library", "JOBHOOK_HANDLERS: broken cannot be imported: ModuleNotFoundError"),
         ("import sys; sys.exit()", "JOBHOOK_HANDLERS: broken cannot be imported: SystemExit"),
         ("import os; os._exit(0)", "a process that was to import broken ended with exit code 0"),
+        ("import os; os._exit(2)", "a process that was to import broken ended with exit code 2"),
         ("import os; os.abort()", "a process that was to import broken ended with SIGABRT"),
     ],
 )

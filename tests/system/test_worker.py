@@ -181,3 +181,22 @@ def test_handlers_that_cannot_be_imported_stop_the_start(inbox_only: Stack) -> N
     process = inbox_only.start("broken", "workers", JOBHOOK_HANDLERS="no_such_module")
     assert process.wait(20) != 0
     assert "JOBHOOK_HANDLERS: no_such_module cannot be imported" in inbox_only.log_file("broken").read_text()
+
+
+def test_all_that_a_handler_says_is_a_log_line_with_the_id_of_its_event(stack: Stack) -> None:
+    id = stack.deliver_event("test.tell", "evt_1")
+    stack.wait_for(id, "done")
+    handler = "tests.support.handlers.tell"
+    for said in ("logged", "printed", "begun"):
+        (line,) = stack.log_lines(said, at_least=1)
+        assert (line["id"], line["handler"]) == (id, handler)
+    (line,) = stack.log_lines("logged by structlog", at_least=1)
+    assert (line["id"], line["event_id"], line["handler"]) == ("its own", id, handler)
+    (attempt,) = [line for line in stack.log_lines("attempt", at_least=1) if line["id"] == id]
+    assert "handler" not in attempt
+
+
+def test_a_running_event_says_in_which_handler_it_is(stack: Stack) -> None:
+    """Its supervisor does, once it has been in it for a while: short ones pay nothing for that."""
+    id = stack.deliver_event("test.async_hang", "evt_1")
+    wait_until(lambda: stack.inbox.get(id).handler == "tests.support.handlers.hang_async", "the handler to be noted")

@@ -191,6 +191,37 @@ def test_a_module_that_cannot_be_imported_is_an_error_of_the_settings(
         load(settings_with(PACKAGE))
 
 
+def test_a_package_that_is_missing_is_named_and_where_to_add_it(write: Write, tmp_path: Path) -> None:
+    """P9: with the file and line of the handler that imports it."""
+    write({"__init__.py": "", "one.py": "import json\n\nimport no_such_package.part"})
+    with pytest.raises(ConfigError) as raised:
+        load(settings_with(PACKAGE))
+    file = tmp_path / PACKAGE / "one.py"
+    assert f"in {file}, line 3. Add the package that has 'no_such_package' to requirements-handlers.txt" in str(
+        raised.value
+    )
+
+
+@pytest.mark.parametrize(
+    ("source", "line"),
+    [("\n\ndef (", 3), ("from json import nothing_of_the_kind", 1), ("import json\njson.loads('{')", 2)],
+    ids=["syntax", "a name that is missing", "raised inside of a library"],
+)
+def test_the_line_that_cannot_be_imported_is_named(write: Write, tmp_path: Path, source: str, line: int) -> None:
+    """P9: the handler's own, also when the error comes out of a library."""
+    write({"__init__.py": "", "one.py": source})
+    with pytest.raises(ConfigError) as raised:
+        load(settings_with(PACKAGE))
+    assert str(raised.value).endswith(f"in {tmp_path / PACKAGE / 'one.py'}, line {line}")
+
+
+def test_a_module_of_ones_own_that_is_missing_is_no_package_to_install(write: Write) -> None:
+    write({"__init__.py": f"import {PACKAGE}.nowhere"})
+    with pytest.raises(ConfigError) as raised:
+        load(settings_with(PACKAGE))
+    assert "requirements" not in str(raised.value)
+
+
 def test_a_module_that_does_not_exist_is_an_error_of_the_settings() -> None:
     with pytest.raises(ConfigError, match="JOBHOOK_HANDLERS: no_such_module_anywhere cannot be imported"):
         load(settings_with("no_such_module_anywhere"))

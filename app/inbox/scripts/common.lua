@@ -3,7 +3,8 @@
 --   jobhook:event:<id>   hash    one event: body, said, meta, state, token, attempt, attempt:<n>, step:<name>, …
 --                                once it has failed: tries:<handler> (what each has used up, when it is due),
 --                                since (start of its first attempt), crashes (processes it has taken along),
---                                held (when a handler of it was last found paused; 0: it is not)
+--                                held (when a handler of it was last found paused; 0: it is not),
+--                                handling (attempt and handler it is in), replay:<ms> (state it was put back from)
 --   jobhook:said:<id>    string  digest of what the event says; outlives the event so that redeliveries are known
 --   jobhook:seen:<id>    string  digest of the body: the marker of releases that went by the bytes. Of them there
 --                                may be old events and, during an upgrade, receivers (see accept.lua)

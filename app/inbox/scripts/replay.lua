@@ -8,7 +8,10 @@ local states = {}
 set_job(ARGV[1])
 for i = 3, #ARGV do
   local state = fields(ARGV[i], 'state')[1] or ''
-  if state == 'dead' or state == 'done' or state == 'retrying' then revive(ARGV[i], state, ARGV[2]) end
+  if state == 'dead' or state == 'done' or state == 'retrying' then
+    revive(ARGV[i], state, ARGV[2])
+    redis.call('HSET', event_key(ARGV[i]), 'replay:' .. NOW, state)  -- a line in the event's life
+  end
   states[#states + 1] = state
 end
 return states
