@@ -83,7 +83,8 @@ def send(receiver: Stack, *parts: bytes) -> list[int]:
 
 
 def recorded(receiver: Stack) -> int:
-    return int(receiver.redis.dbsize())
+    """Keys in Redis, but for the one that says which API keys there are."""
+    return int(receiver.redis.dbsize()) - int(receiver.redis.exists("jobhook:keys"))
 
 
 token = st.text("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABC", min_size=1, max_size=30).map(str.encode)
