@@ -119,8 +119,9 @@ class Inbox:
             return Assignment(recorded, None, suspended=True)
         if not taken:
             return Assignment(recorded, None)
-        names = [what.decode("utf-8", "replace") for what in held[::2]]
-        left = dict(zip(names, (ms / 1000 or inf for ms in held[1::2]), strict=True))
+        left = {
+            what.decode("utf-8", "replace"): ms / 1000 or inf for what, ms in zip(held[::2], held[1::2], strict=True)
+        }
         id, flat = taken
         fields = dict(zip(flat[::2], flat[1::2], strict=True))
         try:

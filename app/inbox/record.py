@@ -124,7 +124,7 @@ class Record:
     @classmethod
     def _read(cls, id: str, raw: dict[bytes, bytes], leased_until: float) -> "Record":
         fields = {name.decode(): value for name, value in raw.items()}
-        tokens = sorted(int(name[8:]) for name in fields if name.startswith("attempt:"))
+        several = _several(fields)
         state, meta = fields["state"].decode(), orjson.loads(fields["meta"])
         if state not in STATES or not isinstance(meta, dict) or "type" not in meta:
             raise ValueError
@@ -139,7 +139,7 @@ class Record:
             since=int(fields["since"]) / 1000 if "since" in fields else None,
             crashes=int(fields.get("crashes", 0)),
             held=int(fields.get("held", 0)) / 1000 or None,
-            tries=_tries(fields) if "since" in fields else {},
+            tries={name: Tries.read(value) for name, value in several.get(TRIES, ())} if "since" in fields else {},
             redelivered=int(fields.get("redelivered", 0)),
             redelivered_last=int(fields["redelivered_last"]) / 1000 if "redelivered_last" in fields else None,
             rewritten=int(fields.get("rewritten", 0)),
@@ -148,12 +148,10 @@ class Record:
             conflict_of=fields["conflict_of"].decode() if "conflict_of" in fields else None,
             worker=fields["worker"].decode() if "worker" in fields else None,
             started=int(fields["started"]) / 1000 if "started" in fields else None,
-            handler=_handler(fields) if state == "running" else None,
-            replays=tuple(
-                sorted((int(name[7:]) / 1000, fields[name].decode()) for name in fields if name[:7] == "replay:")
-            ),
-            attempts=tuple(orjson.loads(fields[f"attempt:{token}"]) for token in tokens),
-            steps=tuple((name[5:], orjson.loads(fields[name])) for name in sorted(fields) if name[:5] == STEP),
+            handler=_handler(fields) if state == "running" and "handling" in fields else None,
+            replays=tuple(sorted((int(at) / 1000, was.decode()) for at, was in several.get("replay:", ()))),
+            attempts=tuple(orjson.loads(line) for _, line in sorted(several.get("attempt:", ()), key=_number)),
+            steps=tuple((name, orjson.loads(result)) for name, result in sorted(several.get(STEP, ()))),
             leased_until=leased_until,
         )
 
@@ -234,14 +232,24 @@ class Handled:
     handlers: tuple[str, ...]
 
 
-def _tries(fields: dict[str, bytes]) -> dict[str, Tries]:
-    return {name.removeprefix(TRIES): Tries.read(fields[name]) for name in fields if name.startswith(TRIES)}
+def _several(fields: dict[str, bytes]) -> dict[str, list[tuple[str, bytes]]]:
+    """The fields of which there may be several, by their prefix (`step:`): the rest of each name, and the value."""
+    found: dict[str, list[tuple[str, bytes]]] = {}
+    for name, value in fields.items():
+        prefix, colon, rest = name.partition(":")
+        if colon:
+            found.setdefault(prefix + colon, []).append((rest, value))
+    return found
+
+
+def _number(field: tuple[str, bytes]) -> int:
+    return int(field[0])
 
 
 def _handler(fields: dict[str, bytes]) -> str | None:
     """The handler that is noted for the current attempt; what is noted may be of the one before."""
-    token, handler = orjson.loads(fields.get("handling", b"[0,null]"))
-    return cast(str | None, handler) if token == int(fields.get("token", 0)) else None
+    token, handler = orjson.loads(fields["handling"])
+    return cast(str, handler) if token == int(fields.get("token", 0)) else None
 
 
 def handlers_in(fields: Iterable[str]) -> tuple[set[str], set[str]]:
