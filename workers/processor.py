@@ -56,7 +56,7 @@ class Processor:
             retry_for = max(retry_for, math.ceil(span(settings.max_attempts) / 3600) * 3600.0)
         self._limits = Limits(settings.max_attempts, retry_for)
         self._resources = Resources(inbox)
-        # Only then is there a cache to keep true.
+        # If no handler asks JobsiteOn's API, nothing of its answers is cached that an event could make out of date.
         self._uses_api = any(need.type in {JobsiteOn, AsyncJobsiteOn} for h in registry.handlers for need in h.needs)
         self._coroutines = Coroutines()
 

@@ -258,7 +258,8 @@ class Supervisor:
         try:
             act() if stopping else self._stop.unless_stopped(act)
         except RedisError:
-            self._inbox.redis.connection_pool.disconnect()  # a demoted server keeps its clients
+            # After a failover, the connections may still lead to the server that was the primary.
+            self._inbox.redis.connection_pool.disconnect()
             raise
         if self._stop.asked and not stopping:
             self._inbox.redis.connection_pool.disconnect()  # it may have been cut between a command and its reply

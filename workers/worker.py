@@ -147,7 +147,8 @@ class Worker:
                 self._unsure = True
                 pause = self._tell(error, pause)
                 sleep(pause)
-                self._inbox.redis.connection_pool.disconnect()  # a demoted server keeps its clients
+                # After a failover, the connections may still lead to the server that was the primary.
+                self._inbox.redis.connection_pool.disconnect()
                 want = "" if self._should_stop else want
             else:
                 self._settle(assignment)
