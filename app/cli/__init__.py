@@ -71,7 +71,14 @@ def main() -> None:
     except OSError as error:
         if error.errno not in _UNWRITABLE:
             raise
+        _discard_output()
         fail(f"The output cannot be written: {error.strerror}.", EXIT_FAILURE)
+
+
+def _discard_output() -> None:
+    """What is still in the buffer, Python would try to write once more at the end, and exit with a code of its own."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _find_local_instance() -> None:

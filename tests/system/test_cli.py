@@ -878,13 +878,14 @@ def test_every_command_can_speak_ascii(command: str, redis: "Redis", server: Emb
     assert shown.stdout.isascii()
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"], ids=["buffered", "unbuffered"])
 @pytest.mark.parametrize("arguments", [["settings"], ["doctor", "--json"], ["--help"], ["--version"]])
-def test_where_nothing_can_be_written_one_line_says_so(arguments: list[str], redis: "Redis") -> None:
+def test_where_nothing_can_be_written_one_line_says_so(arguments: list[str], unbuffered: str, redis: "Redis") -> None:
     with Path("/dev/full").open("w") as full:
         ended = subprocess.run(
             [sys.executable, "-m", "app", *arguments],
             cwd=ROOT,
-            env=os.environ | environment("redis://127.0.0.1:1/0"),
+            env=os.environ | environment("redis://127.0.0.1:1/0") | {"PYTHONUNBUFFERED": unbuffered},
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,
