@@ -7,6 +7,7 @@ import re
 import socket
 from collections.abc import Iterator
 from contextlib import closing, suppress
+from typing import Any
 
 import hypothesis
 import orjson
@@ -84,7 +85,8 @@ def send(receiver: Stack, *parts: bytes) -> list[int]:
 
 def recorded(receiver: Stack) -> int:
     """Keys in Redis, but for the one that says which API keys there are."""
-    return int(receiver.redis.dbsize()) - int(receiver.redis.exists("jobhook:keys"))
+    keys: Any = receiver.redis.keys()
+    return sum(key != b"jobhook:keys" for key in keys)
 
 
 token = st.text("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABC", min_size=1, max_size=30).map(str.encode)
