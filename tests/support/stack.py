@@ -35,6 +35,10 @@ def make_settings(redis_url: str, **overrides: Any) -> Settings:
     return Settings(**defaults | {"ack_budget": PATIENT_ACK_SECONDS} | overrides)
 
 
+COMMAND_SECONDS = 60.0
+"""How long a command of the command line may take."""
+
+
 class Stack:
     """A receiver and workers on a Redis. What the test does not stop is stopped at its end."""
 
@@ -79,6 +83,19 @@ class Stack:
             )
         self.processes.append(process)
         return process
+
+    def jobhook(self, *arguments: str, given: str | None = None) -> "subprocess.CompletedProcess[str]":
+        """Runs a command of the command line to its end, with something to read if it asks for that."""
+        return subprocess.run(
+            [sys.executable, "-m", "app", *arguments],
+            cwd=ROOT,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            input=given,
+            check=False,
+            timeout=COMMAND_SECONDS,
+        )
 
     def start_receiver(self, *options: str, **environment: str) -> "subprocess.Popen[bytes]":
         """Starts a receiver and waits until it answers."""

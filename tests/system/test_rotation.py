@@ -76,21 +76,8 @@ def metric(stack: Stack, series: str) -> float | None:
     return float(found[0]) if found else None
 
 
-def jobhook(stack: Stack, *arguments: str, given: str | None = None) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-m", "app", *arguments],
-        cwd=ROOT,
-        env=stack.environment,
-        capture_output=True,
-        text=True,
-        input=given,
-        check=False,
-        timeout=60,
-    )
-
-
 def shown(stack: Stack) -> dict[str, Any]:
-    return {key["name"]: key for key in orjson.loads(jobhook(stack, "keys", "--json").stdout)}
+    return {key["name"]: key for key in orjson.loads(stack.jobhook("keys", "--json").stdout)}
 
 
 def silent_for_an_hour(stack: Stack, key: str) -> None:
@@ -162,7 +149,7 @@ def test_a_rotation_under_load_refuses_nothing_and_shows_when_the_old_key_may_go
     silent_for_an_hour(stack, KEY)
     assert shown(stack)["previous 1"]["says"].endswith(": safe to revoke")
     assert ready(stack)["keys"].endswith(": safe to revoke")
-    assert "safe to revoke" in jobhook(stack, "doctor").stdout
+    assert "safe to revoke" in stack.jobhook("doctor").stdout
     assert metric(stack, 'jobhook_verified_total{key="previous"}') == load.by_key[KEY] - both_before(load, stack)
     assert (metric(stack, 'jobhook_key_unused_seconds{key="previous"}') or 0) >= HOUR_MS / 1000
 
@@ -188,7 +175,7 @@ def test_a_swap_of_something_unusable_keeps_the_keys_and_says_so_everywhere(stac
     assert accepts(stack, KEY)()
     assert "is a placeholder" in ready(stack)["keys"]
     assert metric(stack, "jobhook_keys_not_reloaded") == 1
-    assert "is a placeholder" in jobhook(stack, "doctor").stdout
+    assert "is a placeholder" in stack.jobhook("doctor").stdout
     keys.rotate()
     wait_until(accepts(stack, NEW), "the new key")
     assert metric(stack, "jobhook_keys_not_reloaded") == 0
@@ -271,7 +258,7 @@ def test_a_single_receiver_survives_a_sighup_and_says_what_a_restart_is_needed_f
     (line,) = stack.log_lines("keys set in the environment change with a restart only", at_least=1)
     assert line["names"] == ["JOBSITEON_API_KEY"]
     assert accepts(stack, KEY)()
-    told = jobhook(stack, "keys").stdout
+    told = stack.jobhook("keys").stdout
     assert "Set in the environment, so that a change needs a restart: JOBSITEON_API_KEY." in told
 
 
@@ -308,18 +295,18 @@ def test_a_key_is_known_again_also_when_it_is_retired(stack: Stack, keys: Keys) 
     keys.rotate()
     wait_until(accepts(stack, NEW), "the new key")
     for given, key in ((NEW, "current"), (f"{KEY}\n", "previous 1")):
-        told = jobhook(stack, "keys", "check", given=given)
+        told = stack.jobhook("keys", "check", given=given)
         assert (told.returncode, f"This is the key `{key}`" in told.stdout) == (0, True)
-    quoted = jobhook(stack, "keys", "check", given=f'"{NEW}"')
+    quoted = stack.jobhook("keys", "check", given=f'"{NEW}"')
     assert quoted.stdout.startswith("Not as it was given, but without the quotes around it, this is the key `current`")
-    unknown = jobhook(stack, "keys", "check", given="some-other-key-0123456789")
+    unknown = stack.jobhook("keys", "check", given="some-other-key-0123456789")
     assert unknown.returncode == 1
     assert unknown.stdout.startswith("Not a key that is configured here or remembered")
 
     keys.write(f"JOBSITEON_API_KEY={NEW}")
     wait_until(lambda: not accepts(stack, KEY)(), "the end of the old key")
     stack.redis.hincrby("jobhook:keys", f"{fingerprint(KEY.encode())}:held", -HOUR_MS)
-    retired = jobhook(stack, "keys", "check", given=KEY)
+    retired = stack.jobhook("keys", "check", given=KEY)
     assert retired.returncode == 0
     assert "This is a retired key" in retired.stdout
     assert ": retired on 2" in retired.stdout
@@ -331,4 +318,4 @@ def test_the_record_of_an_event_names_the_key_that_verified_it(stack: Stack) -> 
     stack.start_receiver()
     id = post(stack, KEY, b'{"id":"evt_1","type":"test.ok"}').json()["id"]
     assert stack.inbox.get(id).meta["fingerprint"] == fingerprint(KEY.encode())
-    assert f"signed with the current key ({fingerprint(KEY.encode())})" in jobhook(stack, "event", id).stdout
+    assert f"signed with the current key ({fingerprint(KEY.encode())})" in stack.jobhook("event", id).stdout
