@@ -53,7 +53,7 @@ format: $(READY)  ## Format the code
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-chaos: $(READY)  ## Strike a running Jobhook with every fault, and count what is lost, in under 5 minutes
+chaos: $(READY)  ## Strike a running Jobhook with every fault, and count what is lost, in about 6 minutes
 	@$(BIN)/python -m tests.chaos $(ARGS)
 
 chaos-quick: $(READY)  ## The short faults only, one of each kind, in about a minute
