@@ -105,8 +105,10 @@ class Intake:
 
     async def close(self) -> None:
         """Finishes what is on its way and closes the connections."""
-        while self._committers:
-            await asyncio.gather(*self._committers, return_exceptions=True)
+        while committers := tuple(self._committers):
+            await asyncio.gather(*committers, return_exceptions=True)
+            # To gather what has ended takes no turn of the loop (Python 3.12), in which they would take themselves out.
+            self._committers.difference_update(committers)
         self._refuse_waiting()
         if self._alarm:
             self._alarm.cancel()
