@@ -4,8 +4,6 @@ import fcntl
 import os
 import secrets
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
@@ -13,14 +11,15 @@ from itertools import chain
 from pathlib import Path
 from time import monotonic, sleep
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, NoReturn, Self, TextIO
+from typing import TYPE_CHECKING, Annotated, NoReturn, TextIO
 
 import httpx
 import typer
 
 from app.cli.embedded import DURABLE, HOST, EmbeddedServer, free_port
-from app.cli.inspect import life
+from app.cli.life import life
 from app.cli.output import console, program
+from app.cli.processes import Processes
 from app.cli.send import deliver, local_url, summary
 from app.cli.sockets import bind, close
 from app.config.files import env_line
@@ -38,11 +37,6 @@ if TYPE_CHECKING:
     from watchfiles.main import FileChange
 
 START_SECONDS = 30.0
-STOP_SECONDS = 60.0
-RELOAD_SECONDS = 1.0
-"""How long a restart waits for what is in hand; then handlers are interrupted."""
-INTERRUPT_SECONDS = 10.0
-"""How long that may take."""
 _POLL_SECONDS = 0.02
 _CHECK_SECONDS = 0.5
 _WATCH_MS = 500
@@ -70,7 +64,7 @@ def dev(
         close(bind(host, port))  # tells in one line that the port is taken, before anything is started
         with (
             _redis(data, lock, from_env=redis_from_env),
-            _Processes() as processes,
+            Processes() as processes,
             _simulated_api(processes),
             _remembered(data),
         ):
@@ -222,67 +216,8 @@ def _remembered(data: Path) -> Iterator[None]:
         file.unlink(missing_ok=True)
 
 
-class _Processes:
-    """The receiver and the workers, as child processes that a Ctrl-C does not reach by itself."""
-
-    def __init__(self) -> None:
-        self.modules: list[tuple[str, ...]] = [("app", "serve"), ("workers",)]
-        self._running: list[subprocess.Popen[bytes]] = []
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
-    def start(self) -> None:
-        """Starts them all."""
-        for module in self.modules:
-            command = [sys.executable, "-m", *module]
-            self._running.append(subprocess.Popen(command, start_new_session=True))  # noqa: S603 - our own modules
-
-    def stop(self, patience: float = STOP_SECONDS) -> bool:
-        """Lets them finish what they have in hand, for so many seconds; a Ctrl-C meanwhile ends that.
-
-        False if they had to be interrupted.
-        """
-        try:
-            return self._ended_within(patience)
-        finally:
-            try:
-                self._ended_within(INTERRUPT_SECONDS)  # on the second SIGTERM, a supervisor ends its workers at once
-            finally:
-                for process in self._running:
-                    with suppress(ProcessLookupError):
-                        os.killpg(process.pid, signal.SIGKILL)
-                    process.wait()
-                self._running.clear()
-
-    def _ended_within(self, seconds: float) -> bool:
-        for process in self._running:
-            process.terminate()
-        deadline = monotonic() + seconds
-        try:
-            for process in self._running:
-                process.wait(max(0.0, deadline - monotonic()))
-        except subprocess.TimeoutExpired:
-            return False
-        return True
-
-    def restart(self) -> bool:
-        """Starts them with the code as it is now. False if something had to be interrupted for that."""
-        in_time = self.stop(RELOAD_SECONDS)
-        self.start()
-        return in_time
-
-    @property
-    def complete(self) -> bool:
-        """Whether both are running. One that is not has said why."""
-        return all(process.poll() is None for process in self._running)
-
-
 @contextmanager
-def _simulated_api(processes: _Processes) -> Iterator[None]:
+def _simulated_api(processes: Processes) -> Iterator[None]:
     """In a clone of the repository, handlers talk to the simulator of the tests unless an API is configured."""
     configured = {"JOBSITEON_API_URL", "JOBSITEON_API_TOKEN"} & configured_names()
     if not configured and find_spec("tests") and find_spec(_SIMULATOR):
@@ -293,7 +228,7 @@ def _simulated_api(processes: _Processes) -> Iterator[None]:
     yield
 
 
-def _wait_until_ready(url: str, processes: _Processes) -> None:
+def _wait_until_ready(url: str, processes: Processes) -> None:
     deadline = monotonic() + START_SECONDS
     with httpx.Client(base_url=url) as client:
         while not _ready(client):
@@ -344,7 +279,7 @@ def _say_what_to_do(prefix: str) -> None:
     console.print("Stop:          Ctrl-C\n")
 
 
-def _watch(processes: _Processes, changes: "Iterator[set[FileChange]] | None") -> None:
+def _watch(processes: Processes, changes: "Iterator[set[FileChange]] | None") -> None:
     """Until a Ctrl-C; without changes to wait for, or until a process ends."""
     if changes is None:
         while processes.complete:

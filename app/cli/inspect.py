@@ -1,10 +1,8 @@
 """`jobhook events`, `event` and `replay`: look at what was recorded, and put it back to work."""
 
-from bisect import insort
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from itertools import islice
-from operator import itemgetter
 from time import time
 from typing import Annotated, Any
 
@@ -12,15 +10,14 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from app.cli.life import errors_of, life, state_of
 from app.cli.output import (
     SHORT_ID_LENGTH,
-    STATE_STYLES,
     console,
     errors,
     iso,
     local,
     plain,
-    precise,
     print_json,
     print_table,
     program,
@@ -40,7 +37,7 @@ REPLAY_BATCH = 200
 _WIDE_ENOUGH = 110
 """Columns of a terminal from which on full ids and years fit."""
 _YEAR = len("2026-")
-_OUTCOME_STYLES = {"done": "green", "retry": "yellow", "dead": "red", "crashed": "red"}
+
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Since = Annotated[str | None, typer.Option(help="Received within this time: 90s, 2h, 7d.")]
@@ -80,7 +77,7 @@ def events(
             local(record.received)[_YEAR if narrow else 0 :],
             escape(record.type),
             escape(record.meta.get("resource") or ""),
-            _state(record),
+            state_of(record),
             str(len(record.attempts)),
             str(1 + record.redelivered),
         )
@@ -108,7 +105,7 @@ def event(
         console.print(f"  [yellow]not worked on: {plain(kept_waiting)}[/]")
     elif why := _waits_for(inbox, record):
         console.print(f"  {why}", style="yellow")
-    if not traceback and any("own" in error for entry in record.attempts for error in _errors(entry)):
+    if not traceback and any("own" in error for entry in record.attempts for error in errors_of(entry)):
         console.print(f"  [dim]Whole tracebacks: {program()} event {record.id[:SHORT_ID_LENGTH]} --traceback[/]")
     if record.state == "dead":
         console.print(f"  [dim]Put it back to work: {program()} replay {record.id[:SHORT_ID_LENGTH]}[/]")
@@ -144,64 +141,6 @@ def replay(
         _tell(before)
     if missing := [id for id, state in before.items() if state is None]:
         raise EventNotFound(f"There is no record of event {', '.join(missing)}: never received, or past its retention.")
-
-
-def life(record: Record, due: float | None = None, *, whole: bool = False) -> Iterator[str]:
-    """The history of an event, a line each, with rich's markup; with whole tracebacks, or the handlers' own frames."""
-    yield f"[bold]{record.id}[/]  {escape(record.type)}  {_state(record)}"
-    if record.conflict_of:
-        which = f"the same event id as {record.conflict_of}, other bytes, and they say something else"
-        yield f"  [yellow]conflict[/]: {which}"
-    if event_id := record.meta.get("event_id"):
-        yield f"  event id {plain(event_id)}"
-    if resource := record.meta.get("resource"):
-        yield f"  resource {escape(resource)}"
-    moments = list(_moments(record, due, whole=whole))
-    for when, state in record.replays:
-        insort(moments, _moment(when, "replayed", f"on request; it was {plain(state)}"), key=itemgetter(0))
-    if record.redelivered_last:
-        times = "once" if record.redelivered == 1 else f"{record.redelivered} times; this was the last"
-        if record.rewritten:
-            times += f"; {record.rewritten} with other bytes, the last of them {record.rewritten_size} bytes long"
-        insort(moments, _moment(record.redelivered_last, "redelivered", times), key=itemgetter(0))
-    for _, lines in moments:
-        yield from lines
-    for name, _ in record.steps:
-        yield f"  finished: {plain(name)}"
-    for name, tries in record.unfinished.items():
-        until = "given up" if tries.due is None else f"waits until {precise(tries.due)}"
-        yield f"  {until}: handler {plain(name)}, attempts used: {tries.used}: {plain(tries.why)}"
-
-
-def _moments(record: Record, due: float | None, *, whole: bool) -> Iterator[tuple[float, list[str]]]:
-    """What happened, in this order; each in lines."""
-    origin = f"{len(record.body)} bytes from {record.meta.get('client')}"
-    yield _moment(record.received, "received", f"{origin}, signed with the {_key(record)}")
-    if admitted := record.meta.get("admitted"):
-        why = f"by {plain(admitted['by'])}, verified again; refused at {admitted['refused_at']} for its signature"
-        yield _moment(record.received, "admitted", why)
-    yield _moment(record.received, "queued", "in the same step")
-    for entry in record.attempts:
-        yield _moment(entry["started"] / 1000, "handled", f"attempt {entry['attempt']}, by {entry['worker']}")
-        took = f"after {entry['ended'] - entry['started']} ms"
-        if reasons := [failed["given_up"] for failed in entry.get("errors", ()) if "given_up" in failed]:
-            took += f": {'; '.join(dict.fromkeys(reasons))}"
-        if entry.get("handlers") == 0:
-            took += f": no handler wants {escape(record.type)}"
-        yield _moment(
-            entry["ended"] / 1000, entry["outcome"], took, _OUTCOME_STYLES[entry["outcome"]], _errors(entry), whole
-        )
-    if record.state == "running" and record.started:
-        where = f", in handler {plain(record.handler)}" if record.handler else ""
-        yield _moment(record.started, "running", f"attempt {record.attempt}, by {record.worker}{where}", "blue")
-    if due:
-        yield _moment(due, "due", f"attempt {record.attempt + 1}", "yellow")
-
-
-def _errors(entry: dict[str, Any]) -> list[dict[str, str]]:
-    """All that were raised in an attempt. Of the first, the tracebacks stand apart."""
-    first, all_of_them = entry.get("error"), entry.get("errors", [])
-    return [first | (all_of_them[0] if all_of_them else {}), *all_of_them[1:]] if first else []
 
 
 def _waits_for(inbox: Inbox, record: Record) -> str | None:
@@ -306,33 +245,6 @@ def _bodies(record: Record) -> dict[str, str | None]:
 
 def _is_replayed(state: str | None) -> bool:
     return state in {"done", "dead", "retrying"}
-
-
-def _state(record: Record) -> str:
-    return f"[{STATE_STYLES[record.state]}]{record.state}[/]"
-
-
-def _moment(
-    seconds: float,
-    what: str,
-    details: str,
-    style: str = "bold",
-    errors: Iterable[dict[str, str]] = (),
-    whole: bool = False,
-) -> tuple[float, list[str]]:
-    lines = [f"  {precise(seconds)}  [{style}]{what:<12}[/] {details}"]
-    for error in errors:
-        by = f" [dim]in handler {plain(error['handler'])}[/]" if error.get("handler") else ""
-        lines.append(f"      [red]{plain(error['type'])}[/]: {plain(error['message'])}{by}")
-        traceback = error.get("traceback") if whole else error.get("own") or error.get("traceback")
-        lines += [f"      [dim]{plain(line)}[/]" for line in (traceback or "").splitlines()]
-    return seconds, lines
-
-
-def _key(record: Record) -> str:
-    """The key that signed, as `jobhook keys` has it; records of earlier releases have no fingerprint."""
-    role, fingerprint = record.meta.get("key"), record.meta.get("fingerprint")
-    return f"{role} key" + (f" ({plain(str(fingerprint))})" if fingerprint else "")
 
 
 def _kept_waiting(inbox: Inbox, record: Record) -> str | None:

@@ -15,10 +15,9 @@ from app.config.settings import Settings
 from app.delivery.diagnosis import RawRequest, signature_headers
 from app.errors import RejectedNotFound, SignatureFault
 from app.inbox.scripts import PREFIX
+from app.store.server import MOST_MEMORY
 
 KEY = PREFIX + "rejected"
-FULL_FROM = 0.8
-"""The share of maxmemory from which on none is kept, so that strangers never cost an event its room."""
 MAX_HEADERS = 64
 MAX_HEADER_BYTES = 4096
 """Of one header, its name included; a longer one is left out."""
@@ -72,7 +71,7 @@ def reject_arguments(
     settings: Settings, received: float, peer: str, fault: SignatureFault, head: bytes, body: bytes
 ) -> list[bytes | str | int | float]:
     """The arguments of the reject script."""
-    limits = (settings.rejected_bytes, int(settings.rejected_for), FULL_FROM)
+    limits = (settings.rejected_bytes, int(settings.rejected_for), MOST_MEMORY)
     return [*limits, int(received * 1000), peer, fault, head, body]
 
 

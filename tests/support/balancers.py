@@ -106,7 +106,7 @@ def _listens(process: "subprocess.Popen[bytes]", balancer: Balancer, log: Path) 
 
 def _nginx(folder: Path, balancer: Balancer, pem: Path, receivers: Sequence[int]) -> list[str]:
     text = _changed(
-        (ROOT / "deploy" / "nginx.conf").read_text("utf-8"),
+        "nginx.conf",
         (r" *listen \[::\]:\d+( ssl)?;\n", ""),
         (r"listen 443 ssl;", f"listen 127.0.0.1:{balancer.port} ssl;"),
         (r"listen 80;", f"listen 127.0.0.1:{balancer.plain_port};"),
@@ -120,7 +120,7 @@ def _nginx(folder: Path, balancer: Balancer, pem: Path, receivers: Sequence[int]
 
 def _haproxy(folder: Path, balancer: Balancer, pem: Path, receivers: Sequence[int]) -> list[str]:
     text = _changed(
-        (ROOT / "deploy" / "haproxy.cfg").read_text("utf-8"),
+        "haproxy.cfg",
         (r"bind :443 ssl crt \S+", f"bind 127.0.0.1:{balancer.port} ssl crt {pem}"),
         (r"bind :80", f"bind 127.0.0.1:{balancer.plain_port}"),
         (
@@ -134,7 +134,7 @@ def _haproxy(folder: Path, balancer: Balancer, pem: Path, receivers: Sequence[in
 
 def _caddy(folder: Path, balancer: Balancer, pem: Path, receivers: Sequence[int]) -> list[str]:
     text = _changed(
-        (ROOT / "deploy" / "Caddyfile").read_text("utf-8"),
+        "Caddyfile",
         (r"\n\{\n", "\n{\n\tadmin off\n\tauto_https off\n"),
         (rf"http://{re.escape(NAME)} \{{", f"http://:{balancer.plain_port} {{"),
         (rf"\n{re.escape(NAME)} \{{", f"\nhttps://{NAME}:{balancer.port} {{\n\ttls {pem} {pem}"),
@@ -174,8 +174,9 @@ def _which(kind: str) -> str | None:
     return shutil.which(kind, path=os.pathsep.join(_PLACES))
 
 
-def _changed(text: str, *changes: tuple[str, str]) -> str:
-    """Every change has to meet something: what runs here is to be what is in the file."""
+def _changed(name: str, *changes: tuple[str, str]) -> str:
+    """A file of deploy/ with some changes. Each has to meet something: what runs here is to be what is in the file."""
+    text = (ROOT / "deploy" / name).read_text("utf-8")
     for pattern, new in changes:
         text, times = re.subn(pattern, new, text)
         assert times, f"nothing is {pattern} in the configuration"
