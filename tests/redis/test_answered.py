@@ -327,8 +327,11 @@ def test_a_redis_that_is_nearly_full_is_left_to_the_inbox(own_server: EmbeddedSe
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_call_ends_in_time_though_redis_hangs(own_server: EmbeddedServer, jobsiteon: World, kind: Kind) -> None:
-    """P6 for handlers: each command of Redis has what is left of the call's time, not two seconds of its own."""
+def test_a_call_ends_in_time_though_redis_hangs(
+    own_server: EmbeddedServer, jobsiteon: World, kind: Kind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P6 for handlers: each command of Redis has what is left of the call's time, not a time of its own."""
+    monkeypatch.setattr("workers.jobsiteon.limits.REDIS_TIMEOUT_SECONDS", 60)
     client = jobsiteon.client(kind, redis_url=own_server.url, api_timeout=0.4)
     client.get("/contacts/con_1")
     calls: list[Callable[[], object]] = [
@@ -341,6 +344,6 @@ def test_a_call_ends_in_time_though_redis_hangs(own_server: EmbeddedServer, jobs
             begun = monotonic()
             with pytest.raises(api_errors.ApiError):
                 call()
-            assert monotonic() - begun < 2  # which one command would take, if it had its own time
+            assert monotonic() - begun < 30  # half of what one command would take, if it had its own time
     finally:
         os.kill(own_server.pid, signal.SIGCONT)
