@@ -2,7 +2,8 @@
 -- Heals and tidies, at most once per interval whoever asks: every unfinished event is either in line,
 -- leased, or waiting for its time; what has been forgotten on the way is found here (P2).
 --
--- ARGV  RQ job, interval (ms), patience (ms), most of each kind, max attempts, retention (s), lease (ms), slice
+-- ARGV  RQ job, interval (ms), patience (ms), most of each kind, max attempts, retention (s), lease (ms), slice,
+--       slice of what is to be made findable
 -- Returns {due, expired, lost, trimmed, mended, broken, misfits}, or an empty list if it is not yet time.
 --   mended   how many unfinished events were in no index, or in a wrong one, and are where they belong again
 --   broken   the ids of events set aside, because their record is gone or cannot be read
@@ -10,7 +11,7 @@
 
 local interval, patience, most = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local max_attempts, retention, length = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
-local size_of_slice = tonumber(ARGV[8])
+local size_of_slice, slice_of_round = tonumber(ARGV[8]), tonumber(ARGV[9])
 
 -- A shared key of another type cannot be used, and no other script runs as long as it is there. What it held is
 -- put together again below.
@@ -54,8 +55,9 @@ local function mend(id)
   if not received or redis.call('HEXISTS', key, 'meta') + redis.call('HEXISTS', key, 'body') < 2 then
     return set_aside(id)
   end
+  if NOW - received > late_after(retention) then keep_findable(id, received, rows_live(retention)) end
   if state == 'done' or state == 'dead' then
-    close(id, state, retention)
+    close(id, state, retention, received)
   elseif redis.call('ZSCORE', P .. state, id) then
     return
   elseif state == 'queued' then
@@ -129,11 +131,77 @@ if redis.call('LLEN', LIST) > 0 then wake() end
 local trimmed = 0
 for _, state in ipairs({ 'done', 'dead' }) do
   local gone = until_(state, NOW - retention * 1000 - 1000)
-  if #gone > 0 then trimmed = trimmed + redis.call('ZREM', P .. state, unpack(gone)) end
+  if #gone > 0 then
+    trimmed = trimmed + redis.call('ZREM', P .. state, unpack(gone))
+    redis.pcall('ZREM', P .. 'of:late', unpack(gone))
+  end
   for _, id in ipairs(state == 'dead' and gone or {}) do  -- a worker of a release before left it its whole life
     if redis.call('EXISTS', event_key(id)) == 0 then redis.call('DEL', P .. 'said:' .. id) end
   end
 end
 redis.call('ZREMRANGEBYSCORE', P .. 'broken', '-inf', NOW - BROKEN_LIFE * 1000)
+
+-- Rows of what events are found by, once their records have expired: so many of each kind, and names without rows.
+local too_old = NOW - rows_live(retention) * 1000
+for _, what in ipairs({ 'type', 'error' }) do
+  local left, names = most, redis.pcall('ZRANGE', P .. 'of:' .. what .. 's', 0, -1)
+  if names.err then names = {} end
+  names[#names + 1] = ''
+  for _, name in ipairs(names) do
+    local key = P .. 'of:' .. what .. ':' .. name
+    local old = left > 0 and redis.pcall('ZRANGE', key, '-inf', too_old, 'BYSCORE', 'LIMIT', 0, left) or {}
+    if not old.err and #old > 0 then
+      redis.call('ZREM', key, unpack(old))
+      left = left - #old
+    end
+    if name ~= '' and redis.call('EXISTS', key) == 0 then redis.call('ZREM', P .. 'of:' .. what .. 's', name) end
+  end
+end
+
+-- The classes of the errors in an event's history.
+local function errors_in(id)
+  local classes = {}
+  for _, field in ipairs(redis.call('HKEYS', event_key(id))) do
+    if string.sub(field, 1, 8) == 'attempt:' then
+      local known, line = pcall(cjson.decode, redis.call('HGET', event_key(id), field))
+      local is_line = known and type(line) == 'table'
+      for _, error in ipairs(is_line and (line.errors or (line.error and { line.error })) or {}) do
+        if type(error) == 'table' and type(error.type) == 'string' then classes[#classes + 1] = error.type end
+      end
+    end
+  end
+  return classes
+end
+
+-- Puts events that processes of earlier releases have recorded where they are found: slice after slice of all there
+-- are. Should such a process go on meanwhile, the round begins again.
+local ROUND = { 'open', 'dead', 'done' }
+local function index_slice()
+  local known, wanted = redis.pcall('HMGET', P .. 'of', 'filled', 'round'), gap()
+  if known.err then redis.call('DEL', P .. 'of') end
+  if known.err or known[1] == wanted then return end
+  local began, place, cursor = string.match(known[2] or '', '^(%-?%d+) (%d+) (%d+)$')
+  if began ~= wanted then place, cursor = 1, '0' end
+  local set = ROUND[tonumber(place)]
+  if not set then
+    redis.call('HDEL', P .. 'of', 'round')
+    redis.call('HSET', P .. 'of', 'filled', wanted)
+    return
+  end
+  local slice = redis.call('ZSCAN', P .. set, cursor, 'COUNT', slice_of_round)
+  for i = 1, #slice[2], 2 do
+    local id = slice[2][i]
+    local record = fields(id, 'received', 'meta')
+    local received = tonumber(record[1])
+    if received and record[2] then
+      index_event(id, received, record[2], rows_live(retention))
+      index_errors(id, received, errors_in(id))
+      if NOW - received > late_after(retention) then keep_findable(id, received, rows_live(retention)) end
+    end
+  end
+  if slice[1] == '0' then place = tonumber(place) + 1 end
+  redis.call('HSET', P .. 'of', 'round', wanted .. ' ' .. place .. ' ' .. slice[1])
+end
+index_slice()
 
 return { #due, #expired, #lost, trimmed, mended, broken, misfits }
