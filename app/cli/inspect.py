@@ -36,6 +36,9 @@ from app.inbox.search import PAGE, Search
 SCAN_LIMIT = 20_000
 """Events looked at for one listing: bounds the time of a search that finds little."""
 
+LOOK = 10_000
+"""Events looked at for one list: some 100 ms, should nothing fit."""
+
 REPLAY_BATCH = 200
 """Events put back to work in one step: about 5 ms of the server's time, so that receivers need not wait."""
 _WIDE_ENOUGH = 110
@@ -56,7 +59,7 @@ JsonLines = Annotated[bool, typer.Option("--json", help="Print JSON, a line for 
 def events(
     chosen: Filter,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="The most to show.")] = 50,
-    look: Annotated[int, typer.Option(min=1, help="The most to look at for them.")] = SCAN_LIMIT,
+    look: Annotated[int, typer.Option(min=1, help="The most to look at for them.")] = LOOK,
     as_json: JsonLines = False,
 ) -> None:
     """List events, the newest first; of one or two states alone, those that came into it last."""

@@ -35,8 +35,9 @@ SWEEP_MOST = 1000
 """Events of each kind per sweep: about 20 ms of the server's time."""
 SWEEP_SLICE = 250
 """Unfinished events that one sweep looks through for lost ones: 2 ms. Of 100,000, each has its turn in 7 minutes."""
-SWEEP_ROUND = 1000
-"""Events of an earlier release that one sweep makes findable (`app/inbox/search.py`): TODO ms."""
+SWEEP_ROUND_MS = 4
+"""Of the server's time in one sweep, to make findable what an earlier release has recorded (`app/inbox/search.py`). A
+million events take about an hour."""
 LONGEST_TURN_WAIT_MS = 60_000
 """After which an event that waits for its turn looks for itself."""
 STEP_RETRY_SECONDS = 0.2
@@ -188,7 +189,7 @@ class Inbox:
             scripts.SWEEP,
             *(self._job, SWEEP_INTERVAL_MS, SWEEP_PATIENCE_MS, SWEEP_MOST),
             *(self.settings.max_attempts, self._retention, int(self._lease * 1000), SWEEP_SLICE),
-            SWEEP_ROUND,
+            SWEEP_ROUND_MS,
         )
         if not found:
             return None

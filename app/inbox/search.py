@@ -167,8 +167,9 @@ class Search:
             return by_states, False
         if place:
             return [*smallest, LATE], True
-        # A list is read by time received; so going by the states has to be worth it.
-        if not hold_all or (self.filter.state and self._size(by_states) < size / 2):
+        # A list is read by time received, and can begin at any; so going by the states has to be worth it.
+        are_few = self.filter.state and self._until is None and self._size(by_states) < size / 2
+        if not hold_all or are_few:
             return by_states, False
         if self._until is not None:
             self.place = Place(True, float(ceil(self._until * 1000)), "")

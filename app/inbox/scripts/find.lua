@@ -111,14 +111,18 @@ local function is_of_type(meta)
   return false
 end
 
--- The state of an event that may fit.
+local NEEDED = { 'state', 'received' }
+local needs_meta = given.tally or #given.types > 0 or #given.meta > 0
+if needs_meta or given.conflict then NEEDED[3], NEEDED[4] = 'meta', 'conflict_of' end
+
+-- The state and, if it is needed, the meta of an event that may fit.
 local function fitting(id)
-  local record = fields(id, 'state', 'received', 'meta', 'conflict_of')
+  local record = fields(id, unpack(NEEDED))
   local received = tonumber(record[2])
-  if not states[record[1]] or not received or not record[3] then return nil end
+  if not states[record[1]] or not received or (needs_meta and not record[3]) then return nil end
   if received < given.since or (given['until'] and received >= given['until']) then return nil end
   if given.conflict and not record[4] then return nil end
-  if not is_of_type(record[3]) or not has_all({ record[3] }, given.meta) then return nil end
+  if needs_meta and not (is_of_type(record[3]) and has_all({ record[3] }, given.meta)) then return nil end
   if #given.anywhere > 0 then
     local all = redis.call('HGETALL', event_key(id))
     all[#all + 1] = id

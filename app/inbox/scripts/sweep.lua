@@ -3,7 +3,7 @@
 -- leased, or waiting for its time; what has been forgotten on the way is found here (P2).
 --
 -- ARGV  RQ job, interval (ms), patience (ms), most of each kind, max attempts, retention (s), lease (ms), slice,
---       slice of what is to be made findable
+--       time to make others findable (ms)
 -- Returns {due, expired, lost, trimmed, mended, broken, misfits}, or an empty list if it is not yet time.
 --   mended   how many unfinished events were in no index, or in a wrong one, and are where they belong again
 --   broken   the ids of events set aside, because their record is gone or cannot be read
@@ -11,7 +11,7 @@
 
 local interval, patience, most = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local max_attempts, retention, length = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
-local size_of_slice, slice_of_round = tonumber(ARGV[8]), tonumber(ARGV[9])
+local size_of_slice, round_ms = tonumber(ARGV[8]), tonumber(ARGV[9])
 
 -- A shared key of another type cannot be used, and no other script runs as long as it is there. What it held is
 -- put together again below.
@@ -158,50 +158,57 @@ for _, what in ipairs({ 'type', 'error' }) do
   end
 end
 
--- The classes of the errors in an event's history.
-local function errors_in(id)
+-- The classes of the errors in an event's history: of each attempt there is a line, unless it was a mere wait.
+local function errors_in(id, attempts)
   local classes = {}
-  for _, field in ipairs(redis.call('HKEYS', event_key(id))) do
-    if string.sub(field, 1, 8) == 'attempt:' then
-      local known, line = pcall(cjson.decode, redis.call('HGET', event_key(id), field))
-      local is_line = known and type(line) == 'table'
-      for _, error in ipairs(is_line and (line.errors or (line.error and { line.error })) or {}) do
-        if type(error) == 'table' and type(error.type) == 'string' then classes[#classes + 1] = error.type end
-      end
+  for number = 1, attempts do
+    local line = redis.call('HGET', event_key(id), 'attempt:' .. number)
+    local known, entry = pcall(cjson.decode, line or '')
+    local errors = known and type(entry) == 'table' and (entry.errors or { entry.error }) or {}
+    for _, error in ipairs(errors) do
+      if type(error) == 'table' and type(error.type) == 'string' then classes[#classes + 1] = error.type end
     end
   end
   return classes
 end
 
 -- Puts events that processes of earlier releases have recorded where they are found: slice after slice of all there
--- are. Should such a process go on meanwhile, the round begins again.
-local ROUND = { 'open', 'dead', 'done' }
-local function index_slice()
+-- are, for a few milliseconds. Should such a process go on meanwhile, the round begins again.
+local ROUND, AT_ONCE = { 'open', 'dead', 'done' }, 50
+local function index_slice(set, cursor)
+  local slice = redis.call('ZSCAN', P .. set, cursor, 'COUNT', AT_ONCE)
+  for i = 1, #slice[2], 2 do
+    local id, ended = slice[2][i], set == 'open' and NOW or tonumber(slice[2][i + 1])
+    local record = fields(id, 'received', 'meta', 'state', 'token')
+    local received, attempts = tonumber(record[1]), tonumber(record[4]) or 0
+    if received and record[2] then
+      index_event(id, received, record[2], rows_live(retention))
+      if record[3] ~= 'done' or attempts > 1 then index_errors(id, received, errors_in(id, attempts)) end
+      if ended - received > late_after(retention) then keep_findable(id, received, rows_live(retention)) end
+    end
+  end
+  return slice[1]
+end
+
+local function go_round()
   local known, wanted = redis.pcall('HMGET', P .. 'of', 'filled', 'round'), gap()
   if known.err then redis.call('DEL', P .. 'of') end
   if known.err or known[1] == wanted then return end
   local began, place, cursor = string.match(known[2] or '', '^(%-?%d+) (%d+) (%d+)$')
-  if began ~= wanted then place, cursor = 1, '0' end
-  local set = ROUND[tonumber(place)]
-  if not set then
-    redis.call('HDEL', P .. 'of', 'round')
-    redis.call('HSET', P .. 'of', 'filled', wanted)
-    return
-  end
-  local slice = redis.call('ZSCAN', P .. set, cursor, 'COUNT', slice_of_round)
-  for i = 1, #slice[2], 2 do
-    local id = slice[2][i]
-    local record = fields(id, 'received', 'meta')
-    local received = tonumber(record[1])
-    if received and record[2] then
-      index_event(id, received, record[2], rows_live(retention))
-      index_errors(id, received, errors_in(id))
-      if NOW - received > late_after(retention) then keep_findable(id, received, rows_live(retention)) end
+  place = began == wanted and tonumber(place) or 1
+  if began ~= wanted then cursor = '0' end
+  local begun = os.clock()
+  repeat
+    if not ROUND[place] then
+      redis.call('HDEL', P .. 'of', 'round')
+      redis.call('HSET', P .. 'of', 'filled', wanted)
+      return
     end
-  end
-  if slice[1] == '0' then place = tonumber(place) + 1 end
-  redis.call('HSET', P .. 'of', 'round', wanted .. ' ' .. place .. ' ' .. slice[1])
+    cursor = index_slice(ROUND[place], cursor)
+    if cursor == '0' then place = place + 1 end
+  until (os.clock() - begun) * 1000 >= round_ms
+  redis.call('HSET', P .. 'of', 'round', wanted .. ' ' .. place .. ' ' .. cursor)
 end
-index_slice()
+go_round()
 
 return { #due, #expired, #lost, trimmed, mended, broken, misfits }
