@@ -201,6 +201,24 @@ def test_what_a_receiver_of_an_earlier_release_records_beside_us_is_found(
     assert [record.id for record in Search(redis, Filter.of({"type": "test.ok"}))] == [receipt.id]
 
 
+@pytest.mark.parametrize("uncounted", [True, False])
+def test_whatever_ends_an_attempt_all_stays_found(
+    redis: "Redis", inbox: Inbox, settings: Settings, uncounted: bool
+) -> None:
+    """Or each wait would have the sweep go through everything again."""
+    accept_all(settings, *(received(b'{"type":"test.ok","n":%d}' % n) for n in range(3)))
+    record = take(inbox)
+    line = attempt("retry", "app.Gone")
+    inbox.work("w", Ended(record.id, record.token, "retry", line, 3600.0, uncounted=uncounted), want="")
+    take(inbox, "dies")
+    inbox.release("dies", "It died.")
+    take(inbox, "hangs")
+    sweep(inbox)
+    assert Search(redis, Filter())._by_time
+    found = list(Search(redis, Filter.of({"error": "*"})))
+    assert len(found) == (1 if uncounted else 2)
+
+
 # --- what a person has spoiled
 
 

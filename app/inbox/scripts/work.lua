@@ -52,11 +52,11 @@ local function finish(ended)
     changes[#changes + 1] = ended.attempt
   end
   if #changes > 0 then redis.call('HSET', key, unpack(changes)) end
-  count('attempts:' .. outcome)
+  count('attempts:' .. (ended.uncounted and 'wait' or outcome))
   if ended.unhandled then count('events:unhandled') end
   if ended.handled then note_handled(ended.handled) end
   local received = tonumber(record[6]) or NOW
-  if outcome ~= 'done' then
+  if outcome ~= 'done' and not ended.uncounted then
     index_errors(id, received, ended.errors)
     count_indexed(1)
   end
