@@ -48,6 +48,7 @@ def command(stack: Stack, *arguments: str) -> str:
     return done.stdout
 
 
+@pytest.mark.timeout(240)  # it runs some twenty commands, each a process
 def test_the_whole_service_runs_with_the_least(allowed: EmbeddedServer, make_stack: MakeStack) -> None:
     """Receiver, workers and command line, forwarding and the API client, redeliveries, retries and crashes."""
     with serve(Api(KEY)) as api, bytes_server() as destination, sink() as taker:
@@ -92,6 +93,11 @@ def test_the_whole_service_runs_with_the_least(allowed: EmbeddedServer, make_sta
         assert command(stack, "rejected", "--admit", "--yes")
         assert " fail " not in command(stack, "doctor")
         assert "current" in command(stack, "keys")
+        assert "1 of 1 put back" in command(stack, "replay", "--state", "dead", "--yes")
+        stack.wait_for(ids["dead"], "dead")
+        assert "1 of 1 discarded" in command(stack, "discard", "--state", "dead", "--yes")
+        assert "erased" in command(stack, "erase", "--search", "forged", "--yes")
+        assert "erase" in command(stack, "audit")
         wait_until(lambda: denied(allowed) or taker.taken, "the alert of the dead event")
         assert "json #1: last sent" in command(stack, "alerts")
         assert "Paused" in command(stack, "pause", "acl.*")

@@ -49,6 +49,9 @@ COMMANDS = (
     "replay",
     "export",
     "stats",
+    "discard",
+    "erase",
+    "audit",
     "diagnose",
     "explain",
     "doctor",
@@ -456,7 +459,7 @@ def test_the_filter_is_the_same_for_every_command(run: Run, inbox: Inbox, settin
         "until",
         "search",
     ]
-    for command in ("events", "replay", "export", "stats"):
+    for command in ("events", "replay", "export", "stats", "discard", "erase"):
         shown = run(command, "--help", env={"COLUMNS": "200"}).output
         assert [word for word in words if f"--{word}" not in shown] == []
 
