@@ -23,7 +23,7 @@ from redis.exceptions import ConnectionError as RedisAway
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeout
 
-from app.config.reload import Reloader
+from app.config.reload import LOOK_SECONDS, Reloader
 from app.config.settings import Settings
 from app.config.sources import load_settings, notes
 from app.errors import ConfigError, describe
@@ -33,6 +33,7 @@ from app.inbox.inbox import LEASE_MARGIN_SECONDS, Inbox, connect
 from app.ops import hangup, logs, messenger, systemd, watch
 from app.ops.health import refuse_to_start
 from app.ops.pulse import Pulse
+from app.ops.rounds import Rounds
 from app.store import connections
 from workers import presence
 from workers import worker as working
@@ -79,6 +80,8 @@ class Supervisor:
         """The process that looks for alerts now."""
         self._pulse: Pulse | None = None
         self._reloader = Reloader(settings, self._use)
+        # In a thread, because a manager of secrets may keep it waiting, and the sweep has to go on.
+        self._keys = Rounds("keys", LOOK_SECONDS, self._reloader.look)
 
     def run(self) -> None:
         """Supervises until stopped.
@@ -95,17 +98,19 @@ class Supervisor:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         if not hangup.is_of_a_terminal():
             # Forked processes keep this handler, and a SIGHUP for all does not end them. They look for themselves.
-            signal.signal(signal.SIGHUP, lambda *_: self._reloader.ask())
+            signal.signal(signal.SIGHUP, lambda *_: self._ask_for_keys())
         # What the workers share with the supervisor is not to be copied because a garbage collector looked at it.
         gc.collect()
         gc.freeze()
         self._begin_pulse()
         try:
             self._check_handlers()
+            self._keys.start()
             log.info("supervisor started", workers=self._settings.workers, pid=os.getpid())
             systemd.notify("READY=1")
             while self._tick():
                 self._wait()
+            self._keys.close()
             self._heartbeat.leave()
             log.info("supervisor stopped")
         except Forked:
@@ -119,6 +124,10 @@ class Supervisor:
             raise
         self._end_watcher()
         self._end_pulse()
+
+    def _ask_for_keys(self) -> None:
+        self._reloader.ask()
+        self._keys.wake()
 
     def _use(self, settings: Settings) -> None:
         """The keys for workers that are forked from now on. Those that run look for themselves."""
@@ -175,7 +184,6 @@ class Supervisor:
 
     def _tick(self) -> bool:
         """Does all that there is to do; whether there will be more."""
-        self._try(self._reloader.look)
         self._try(self._reap)
         self._try(self._pass_on_stops)
         self._try(self._kill_overdue)
