@@ -43,6 +43,9 @@ def check() -> None:
         from workers.loading import load  # noqa: PLC0415 - as below
 
         registry = load(settings)
+        from app.ops.messenger import refuse_unusable  # noqa: PLC0415 - as below
+
+        refuse_unusable(settings)
         from workers.known import described  # noqa: PLC0415 - as below
     print(json.dumps(described(registry)))  # noqa: T201 - for the command that has asked
 

@@ -27,9 +27,10 @@ from app.config.reload import Reloader
 from app.config.settings import Settings
 from app.config.sources import load_settings, notes
 from app.errors import ConfigError, describe
+from app.inbox import alerts
 from app.inbox.heartbeat import Heartbeat
 from app.inbox.inbox import LEASE_MARGIN_SECONDS, Inbox, connect
-from app.ops import hangup, logs, systemd
+from app.ops import hangup, logs, messenger, systemd, watch
 from app.ops.health import refuse_to_start
 from app.ops.pulse import Pulse
 from app.store import connections
@@ -71,6 +72,11 @@ class Supervisor:
         self._not_before = 0.0
         self._pause = 0.0
         self._tidy_at = 0.0
+        self._watch_at = 0.0
+        self._turn: alerts.Turn | None = None
+        """The right to look for alerts, for the process that is to be started."""
+        self._watcher: Child | None = None
+        """The process that looks for alerts now."""
         self._pulse: Pulse | None = None
         self._reloader = Reloader(settings, self._use)
 
@@ -108,8 +114,10 @@ class Supervisor:
         except BaseException:
             for child in self._children:
                 child.kill()
+            self._end_watcher()
             self._end_pulse()
             raise
+        self._end_watcher()
         self._end_pulse()
 
     def _use(self, settings: Settings) -> None:
@@ -180,6 +188,8 @@ class Supervisor:
         elif not self._children and not self._ended:
             return False
         healed = self._try(self._heal)
+        if self._stopping_since is None:
+            self._try(self._watch)
         # What could not be released waits for its lease.
         return healed or self._stopping_since is None or bool(self._children)
 
@@ -197,6 +207,31 @@ class Supervisor:
         else:
             return True
         return False
+
+    def _watch(self) -> None:
+        """Has a process of its own look for alerts when it is our turn: nothing waits for it, however it ends."""
+        if self._watcher:
+            if self._watcher.overdue:
+                self._watcher.kill()
+            if (reason := self._watcher.reap()) is None:
+                return
+            self._watcher = None
+            if reason != "exit code 0":
+                log.error("alerts: a look has not ended well, the next one goes on", reason=reason)
+        turn, self._turn = self._turn, None
+        if turn:
+            self._watcher = fork("alerts", partial(_look, self._settings, turn))
+
+    def _take_turn(self) -> None:
+        """Asks whether it is our turn to look for alerts, of all supervisors that there are."""
+        if self._settings.alert_urls and not self._watcher and monotonic() >= self._watch_at:
+            self._watch_at = monotonic() + watch.LOOK_SECONDS
+            self._turn = alerts.begin(self._inbox.redis, watch.LOOK_SECONDS, watch.TURN_SECONDS)
+
+    def _end_watcher(self) -> None:
+        """Ends the process that looks for alerts: what it has not sent, the next one sends."""
+        if self._watcher:
+            self._watcher.kill()
 
     def _spawn(self) -> None:
         if monotonic() < self._not_before:
@@ -287,6 +322,7 @@ class Supervisor:
                 log.error("key of a wrong type renamed, and its content put together again", key=key)
         self._heartbeat.beat()
         self._note_handlers()
+        self._take_turn()
         if monotonic() >= self._tidy_at:
             self._tidy_at = monotonic() + TIDY_SECONDS
             presence.entry("supervisor", self._inbox.redis).clean_registries()  # type: ignore[no-untyped-call]
@@ -295,6 +331,7 @@ class Supervisor:
 def _check(settings: Settings, status: Status) -> None:
     try:
         registry = load(settings)
+        messenger.refuse_unusable(settings)
     except ConfigError:
         status.has_told = True  # main() does, on the way out
         raise
@@ -315,6 +352,18 @@ def _work(settings: Settings, name: str, supervisor: int, status: Status) -> Non
     Worker(name, inbox, processor, known, stop=stop, status=status, supervisor=supervisor).run()
     if os.getppid() != supervisor:
         os.killpg(0, signal.SIGKILL)  # nobody is left to end what handlers have started
+
+
+def _look(settings: Settings, turn: alerts.Turn, status: Status) -> None:
+    """Looks for alerts once. The kernel ends it in time, though its supervisor may be gone or frozen by then."""
+    left = turn.until - watch.ENDS_BEFORE_SECONDS - monotonic()
+    signal.setitimer(signal.ITIMER_REAL, max(left, watch.SHORTEST_LOOK_SECONDS))
+    status.is_ready = True
+    status.kill_at = turn.until
+    try:
+        watch.look(settings, turn)
+    except RedisError as error:
+        log.warning("alerts: redis does not do its part", **describe(error))
 
 
 def main() -> None:

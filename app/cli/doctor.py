@@ -19,7 +19,7 @@ from app.config.table import settings_rows, settings_table
 from app.errors import ConfigError
 from app.inbox.inbox import connect
 from app.inbox.rejected import RejectedDeliveries
-from app.ops import handlers
+from app.ops import handlers, watch
 from app.ops.health import Health
 from app.ops.problems import (
     IGNORED_SETTING,
@@ -86,7 +86,8 @@ def _findings() -> list[Check]:
         return [WRONG_SETTING.found(finding=line) for line in str(error).split("\n")]
     redis = connect(current)
     try:
-        return [*_handlers(), *_settings(current), *health.check(), *handlers.check(redis), *_rejected(redis)]
+        here = [*_handlers(), *_settings(current)]
+        return [*here, *health.check(), *handlers.check(redis), *watch.check(current, redis), *_rejected(redis)]
     finally:
         health.close()
         redis.close()

@@ -45,6 +45,16 @@ _PUBLIC_URL = re.compile(r"https?://[!-~]+", re.ASCII)
 _LOOPBACK_URL = re.compile(r"http://(?:127(?:\.\d{1,3}){3}|localhost|\[::1\])(?=[:/]|$)")
 
 
+_ALERT_URL = re.compile(r"[a-z][a-z0-9+.-]*://\S*", re.IGNORECASE)
+
+
+def split_urls(value: Any) -> Any:
+    """URLs separated by commas or white space; a comma within one belongs to it unless another URL follows."""
+    if not isinstance(value, str):
+        return value
+    return [part for part in re.split(r"[\s,]+(?=[A-Za-z][A-Za-z0-9+.-]*://)|\s+", value.strip(" \t\r\n,")) if part]
+
+
 def _encoded(key: SecretStr) -> bytes:
     return key.get_secret_value().encode("utf-8", "surrogateescape")
 
@@ -156,6 +166,29 @@ class Settings(BaseSettings):
     )
     forward_secret: Annotated[tuple[SecretStr, ...], BeforeValidator(split)] = Field(
         (), description="`whsec_…`, signs what is forwarded. While rotating, several: each signs."
+    )
+    alert_urls: Annotated[tuple[SecretStr, ...], BeforeValidator(split_urls)] = Field(
+        (),
+        description="Whom the workers tell when something is wrong: URLs of the library apprise, such as "
+        "`mailto://…` or `slack://…`, separated by commas. Secret. Needs the package `apprise`.",
+    )
+    alert_failures: int = Field(
+        25, ge=0, le=100, description="Percent of attempts that fail within 15 minutes; 0: never told."
+    )
+    alert_backlog: Duration = Field(
+        600.0, ge=0, le=LONGEST_SECONDS, description="How long an event waits in line, untouched; `0s`: never told."
+    )
+    alert_silence: Duration = Field(
+        86400.0,
+        ge=0,
+        le=LONGEST_SECONDS,
+        description="How long no delivery comes where there used to be some; `0s`: never told.",
+    )
+    alert_pauses: Duration = Field(
+        4 * 3600.0,
+        ge=0,
+        le=LONGEST_SECONDS,
+        description="How long a pause without an end, or `rq suspend`, lasts; `0s`: never told.",
     )
     signature_header: str = Field("X-Signature", description="The header that holds the signature.")
     signature_algorithm: Algorithm = Field(
@@ -290,6 +323,14 @@ class Settings(BaseSettings):
     def _dotted_path(cls, value: str | None) -> str | None:
         if value is not None:
             check_path(value)
+        return value
+
+    @field_validator("alert_urls")
+    @classmethod
+    def _alert_urls(cls, value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        for number, url in enumerate(value, 1):
+            if not _ALERT_URL.fullmatch(url.get_secret_value()):
+                raise ValueError(f"number {number} is no URL: write URLs such as mailto://user:password@example.com")
         return value
 
     @field_validator("redis_url")

@@ -16,6 +16,7 @@ THEMES = {
     "redis_url": "Redis, and what a 200 means",
     "max_attempts": "Work",
     "forward_urls": "Forwarding",
+    "alert_urls": "Alerts",
     "signature_header": "Signature",
     "host": "Processes and logs",
     "api_url": "JobsiteOn's API",

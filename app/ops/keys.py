@@ -29,6 +29,7 @@ SILENT_SECONDS = 3600.0
 HELD_SECONDS = 60.0
 """Receivers say four times in it which keys they hold. A key that none has named for so long is retired."""
 
+SAFE = "safe to revoke"
 RETIRED, ELSEWHERE = "retired", "elsewhere"
 
 
@@ -79,7 +80,9 @@ def check(settings: Settings, redis: "Redis") -> Iterator[Check]:
         problem = problems.OVERDUE_KEY if days >= OVERDUE_DAYS else problems.DUE_KEY
         yield problem.found(days=days, limit=OVERDUE_DAYS)
     for key in keys[1:]:
-        yield problems.OLD_KEYS.found(key=key.name, says=says(key, keys, memory))
+        verdict = says(key, keys, memory)
+        problem = problems.UNUSED_KEY if verdict.endswith(SAFE) else problems.OLD_KEYS
+        yield problem.found(key=key.name, says=verdict)
 
 
 def reloading(reloader: Reloader) -> Iterator[Check]:
@@ -129,9 +132,7 @@ def says(key: SigningKey, keys: tuple[SigningKey, ...], memory: Known) -> str:
     if current is None or not current.last or current.last <= silent_since:
         return f"last used {at(own.last)}, the current key has not taken over" if own.last else "never used"
     silent = memory.now - silent_since
-    verdict = (
-        "safe to revoke" if silent >= SILENT_SECONDS else f"safe to revoke after {at(silent_since + SILENT_SECONDS)}"
-    )
+    verdict = SAFE if silent >= SILENT_SECONDS else f"{SAFE} after {at(silent_since + SILENT_SECONDS)}"
     return f"silent since {at(silent_since)}: {verdict}"
 
 

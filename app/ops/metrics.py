@@ -35,7 +35,13 @@ _LATENCY_BUCKETS_SECONDS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0
 # Name, help, label and its values, so that every series is there from the first scrape on.
 _COUNTERS = (
     ("deliveries", "Deliveries answered 200.", "status", ("accepted", "duplicate", "revived", "conflict")),
-    ("attempts", "Attempts ended.", "outcome", ("done", "retry", "dead", "crashed")),
+    (
+        "attempts",
+        "Attempts ended; `wait`: nothing had failed.",
+        "outcome",
+        ("done", "retry", "wait", "dead", "crashed"),
+    ),
+    ("alerts", "Alerts by what became of them at a destination.", "end", ("sent", "failed", "given_up")),
     ("events", "Events ended, and those no handler wanted.", "end", ("done", "dead", "unhandled")),
 )
 

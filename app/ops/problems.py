@@ -4,7 +4,7 @@ deploy/TROUBLESHOOTING.md is made of the tables here; a test holds one against t
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 Level = Literal["ok", "warn", "fail"]
@@ -18,6 +18,10 @@ class Check:
     level: Level
     finding: str
     remedy: str | None = None
+    problem: "Problem | None" = field(default=None, compare=False, repr=False)
+    """What it is a case of; None if all is well."""
+    subject: str = field(default="", compare=False, repr=False)
+    """Which case, where there may be several at a time."""
 
     def as_dict(self) -> dict[str, str | None]:
         """For JSON."""
@@ -32,10 +36,16 @@ class Problem:
     level: Level
     finding: str
     remedy: str
+    patience: float | None = None
+    """An alert is told of it if it lasts so many seconds; of what is a `fail`, after a minute unless this says another
+    time; of other problems none is told."""
+    subject: str = ""
+    """The place that tells several cases of it apart."""
 
     def found(self, **values: object) -> Check:
         """The finding, with what is known now."""
-        return Check(self.check, self.level, self.finding.format(**values), self.remedy.format(**values))
+        finding, remedy = self.finding.format(**values), self.remedy.format(**values)
+        return Check(self.check, self.level, finding, remedy, self, str(values.get(self.subject, "")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +117,11 @@ EVICTS = Problem(
 POLICY_HIDDEN = Problem(
     "eviction", "warn", "the server does not tell its maxmemory-policy", "make sure it is noeviction"
 )
-NEARLY_FULL = Problem("memory", "warn", "{used}", "raise maxmemory, or shorten JOBHOOK_RETENTION")
+NEARLY_FULL = Problem("memory", "warn", "{used}", "raise maxmemory, or shorten JOBHOOK_RETENTION", patience=60)
 CLOCKS_DIFFER = Problem("clock", "warn", "Redis is {ahead:+.0f} s against this machine", "run NTP on both")
-NO_WORKERS = Problem("workers", "warn", "last seen {seen}: events are recorded but not processed", "run `jobhook work`")
+NO_WORKERS = Problem(
+    "workers", "warn", "last seen {seen}: events are recorded but not processed", "run `jobhook work`", 60
+)
 UNSEEN = Problem("workers", "warn", "cannot be seen: Redis {finding} ({code}{command})", "{remedy}")
 GONE_HANDLERS = Problem(
     "handlers",
@@ -129,6 +141,7 @@ BROKEN_RECORDS = Problem(
     "warn",
     "{number} set aside, because they are gone or cannot be read: {ids}",
     "look at `HGETALL jobhook:event:ID` in redis-cli; have the events delivered again to record them anew",
+    patience=0,
 )
 SILENT = Problem(
     "supervisors",
@@ -136,6 +149,8 @@ SILENT = Problem(
     "{name} was last heard of {seconds:.0f} s ago",
     "see what became of that process (it is named by host and pid), and restart it if it hangs; "
     "one that is gone for good is forgotten after an hour",
+    patience=60,
+    subject="name",
 )
 SUSPENDED = Problem(
     "suspended", "warn", "`rq suspend` is on: events are recorded but not processed", "run `rq resume` when they may be"
@@ -169,11 +184,20 @@ OLD_KEYS = Problem(
     "the key `{key}` is still accepted: {says}",
     "when it is safe, revoke it in JobsiteOn and take it out of JOBSITEON_PREVIOUS_API_KEYS",
 )
+UNUSED_KEY = Problem(
+    "keys",
+    "warn",
+    "the key `{key}` is still accepted, and not used any more: {says}",
+    "revoke it in JobsiteOn, and take it out of JOBSITEON_PREVIOUS_API_KEYS",
+    patience=0,
+    subject="key",
+)
 DUE_KEY = Problem(
     "keys",
     "warn",
     "the current key is {days} days old, and is to be replaced within {limit}",
     "make a new key in JobsiteOn, set it as JOBSITEON_API_KEY, and the old one as JOBSITEON_PREVIOUS_API_KEYS",
+    patience=0,
 )
 OVERDUE_KEY = Problem(
     "keys",
@@ -181,6 +205,7 @@ OVERDUE_KEY = Problem(
     "OVERDUE: the current key is {days} days old, and JobsiteOn wants it replaced every {limit}",
     "rotate it now: make a new key in JobsiteOn, set it as JOBSITEON_API_KEY, and the old one as "
     "JOBSITEON_PREVIOUS_API_KEYS",
+    patience=0,
 )
 KEYS_NOT_RELOADED = Problem(
     "keys",
@@ -193,6 +218,12 @@ OUTDATED_SETTINGS = Problem(
     "warn",
     "{names} changed since this process began, and only keys are taken over while it runs",
     "restart the receiver and the workers",
+)
+UNSENT_ALERTS = Problem(
+    "alerts",
+    "warn",
+    "{destination} has taken none since {since}: {why}",
+    "try it with `jobhook alerts --test`, and put JOBHOOK_ALERT_URLS right; what waits is sent for a day",
 )
 REJECTED = Problem(
     "rejected",

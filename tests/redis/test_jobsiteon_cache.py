@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 from app.cli.embedded import EmbeddedServer
 from app.config.settings import Settings
 from app.simulator import CannedAnswer
+from tests.support.processes import frozen
 from tests.support.world import KINDS, TOKEN, Client, Kind, World, world
 from workers.jobsiteon import ApiError, RateLimited
 from workers.jobsiteon.cache import MOST_BYTES, SLOTS
@@ -185,6 +186,20 @@ def test_nothing_is_kept_while_redis_is_nearly_full(own_server: EmbeddedServer, 
         server.config_set("maxmemory", int(used["used_memory"] * 3))
         client.get(PATH)
         assert server.keys("jobhook:api:cache:*")
+
+
+def test_what_could_not_be_forgotten_is_before_the_next_reading(
+    own_server: EmbeddedServer, jobsiteon: World, kind: Kind
+) -> None:
+    """Redis did not answer when the webhook came."""
+    client = jobsiteon.client(kind, redis_url=own_server.url)
+    client.get(PATH)
+    with frozen(own_server.pid), capture_logs() as lines:
+        client.invalidate("contact", "con_1001")
+    assert [line["event"] for line in lines] == ["api cache not invalidated"]
+    for _ in range(2):
+        client.get(PATH)
+    assert len(jobsiteon.api.seen) == 2
 
 
 def test_a_long_list_costs_redis_a_few_commands_a_page(jobsiteon: World, redis: "Redis") -> None:

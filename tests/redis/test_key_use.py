@@ -66,6 +66,12 @@ def test_several_receivers_add_up_and_the_last_delivery_counts(redis: "Redis") -
     assert (key.last, sum(key.days.values())) == (last, 7)
 
 
+def test_keys_that_nobody_has_signed_with_take_no_more_room(redis: "Redis") -> None:
+    for number in range(MOST_KEYS + 5):
+        tell(redis, [Use(of(f"key {number}"), 0, 0.0)])
+    assert len(known(redis).keys) == MOST_KEYS
+
+
 def test_days_go_after_a_month_and_keys_when_there_are_too_many(redis: "Redis") -> None:
     """Bounded, whatever is done for how long."""
     tell(redis, [Use(of(KEY), 1, 0.0)])
@@ -96,6 +102,8 @@ def test_a_previous_key_is_safe_to_revoke_once_it_is_silent_and_the_current_one_
     shift(redis, OLD, "since", DAY_MS)
     shift(redis, OLD, "last", 3 * int(SILENT_SECONDS) * 1000)
     assert said(rotating, redis)["current"] == "0 days old, has verified nothing yet"
+    shift(redis, KEY, "since", DAY_MS)
+    assert said(rotating, redis)["current"] == "1 day old, has verified nothing yet"
     assert said(rotating, redis)["previous 1"].endswith("UTC, the current key has not taken over")
 
     tell(redis, [Use(of(KEY), 1, 0.0)])

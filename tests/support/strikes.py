@@ -9,6 +9,7 @@ import random
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from contextvars import copy_context
 from typing import Any
 
 import structlog
@@ -27,14 +28,22 @@ LONGEST_SECONDS = 0.004
 
 
 def strike(count: int, act: Callable[[], object], clean_up: Callable[[], object] = lambda: None) -> None:
-    """Repeats something until it has been struck so many times."""
+    """Repeats something until it has been struck so many times.
+
+    Each time in a context of its own, as the processor runs handlers: a strike may cut short what would have set the
+    context back, such as a deadline that everything after it would have inherited.
+    """
+
+    def repeat() -> None:
+        while True:
+            act()
+
     rng = random.Random(1)  # noqa: S311 - moments to strike
     strikes = 0
     while strikes < count:
         limit = time_limit(rng.uniform(0, LONGEST_SECONDS) + 1e-6)
         with suppress(HandlerTimeout), limit:
-            while True:
-                act()
+            copy_context().run(repeat)
         strikes += limit.has_struck
         clean_up()
 

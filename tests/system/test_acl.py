@@ -12,6 +12,7 @@ from app.cli.embedded import EmbeddedServer
 from app.simulator import Api, serve
 from tests.support import wait_until
 from tests.support.servers import bytes_server
+from tests.support.sink import sink
 from tests.support.stack import KEY, ROOT, MakeStack, Stack
 
 PAGE = (ROOT / "deploy" / "TROUBLESHOOTING.md").read_text()
@@ -49,7 +50,7 @@ def command(stack: Stack, *arguments: str) -> str:
 
 def test_the_whole_service_runs_with_the_least(allowed: EmbeddedServer, make_stack: MakeStack) -> None:
     """Receiver, workers and command line, forwarding and the API client, redeliveries, retries and crashes."""
-    with serve(Api(KEY)) as api, bytes_server() as destination:
+    with serve(Api(KEY)) as api, bytes_server() as destination, sink() as taker:
         destination.answer(OK)
         stack = make_stack(
             allowed.url,
@@ -58,6 +59,7 @@ def test_the_whole_service_runs_with_the_least(allowed: EmbeddedServer, make_sta
             JOBHOOK_API_PLAIN_LOOPBACK="true",
             JOBHOOK_FORWARD_URLS=f"acl.ok={destination.url}/",
             JOBHOOK_FORWARD_SECRET=SECRET,
+            JOBHOOK_ALERT_URLS=taker.url(),
         )
         stack.start_receiver(REDIS_URL=url(allowed, "receiver"))
         stack.start("workers", "workers", JOBHOOK_WORKERS="2", REDIS_URL=url(allowed, "workers"))
@@ -88,6 +90,8 @@ def test_the_whole_service_runs_with_the_least(allowed: EmbeddedServer, make_sta
         assert command(stack, "rejected", "--admit", "--yes")
         assert " fail " not in command(stack, "doctor")
         assert "current" in command(stack, "keys")
+        wait_until(lambda: denied(allowed) or taker.taken, "the alert of the dead event")
+        assert "json #1: last sent" in command(stack, "alerts")
         assert "Paused" in command(stack, "pause", "acl.*")
         assert "Resumed" in command(stack, "resume")
         refused = httpx.post(stack.url, content=b"{}")

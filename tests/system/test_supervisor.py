@@ -205,6 +205,16 @@ def test_a_worker_is_replaced_when_it_has_grown_too_large(stack: Stack) -> None:
     assert handled(stack)
 
 
+def test_a_worker_that_is_too_large_from_the_start_works_all_the_same(stack: Stack) -> None:
+    """It has handled something before it is replaced: to replace an idle one would go on for ever."""
+    supervisor = stack.start_workers(JOBHOOK_WORKER_MAX_MEMORY="1MiB")
+    (pid,) = children(supervisor.pid)
+    (id,) = queue_events(stack.settings, 1)
+    assert stack.wait_for(id, "done").worker
+    wait_until(lambda: children(supervisor.pid) not in ([], [pid]), "its successor")
+    assert len(stack.log_lines("worker has done its share")) == 1
+
+
 # --- whether it is alive
 
 

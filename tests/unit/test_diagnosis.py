@@ -26,6 +26,7 @@ from app.delivery.diagnosis import (
     parse_request,
     signature_headers,
 )
+from app.delivery.diagnosis.contents import all_contents
 from app.delivery.scheme import Scheme
 from app.delivery.signature import Signer, Verifier, sign
 from app.errors import BadSignature, SignatureFault
@@ -502,3 +503,9 @@ def test_what_is_no_request_is_said_to_be_none(raw: bytes) -> None:
 def test_says_which_line_is_no_header() -> None:
     with pytest.raises(UnreadableRequest, match="line 3"):
         parse_request(b"POST / HTTP/1.1\nA: b\nwithout colon\n\n")
+
+
+def test_what_is_signed_may_end_with_a_newline_that_the_body_has_not() -> None:
+    for content in ("{path}{body}\\n", "{timestamp}:{body}\\r\\n"):
+        assert content in all_contents()
+    assert "{id}.{timestamp}.{body}\\n" not in all_contents(), "there are too many of three parts"

@@ -25,6 +25,7 @@
 --   jobhook:supervisors  zset    supervisors by time of their last beat; gone when none beats any more
 --   jobhook:keys         hash    what is remembered of JobsiteOn's keys, by fingerprint (keys.lua)
 --   jobhook:paused       hash    what is paused: until when (0: until it is ended), since when, by whom
+--   jobhook:alerts       hash    what is told of alerts: whose turn it is to look, what is known, what is to be sent
 --   jobhook:probe:…              keys of a delivery on trial (probe.lua); deleted at once
 --   jobhook:cursor       string  where in `open` the next sweep goes on looking
 --   jobhook:wake         list    at most one token: whoever waits for events pops it, and looks
@@ -46,7 +47,7 @@ local function event_key(id) return P .. 'event:' .. id end
 -- The keys that scripts share, and their types.
 local SHARED = {
   open = 'zset', queued = 'zset', running = 'zset', retrying = 'zset', done = 'zset', dead = 'zset', broken = 'zset',
-  job = 'hash', counts = 'hash', keys = 'hash', paused = 'hash',
+  job = 'hash', counts = 'hash', keys = 'hash', paused = 'hash', alerts = 'hash',
   swept = 'string', cursor = 'string', wake = 'list', LIST = 'list',
 }
 

@@ -14,6 +14,7 @@ local budget, seconds, share = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(AR
 local received, peer, fault, head, body = unpack(ARGV, 4)
 local size = OVERHEAD + #peer + #fault + #head + #body
 
+count('refused:signature')
 redis.call('XTRIM', KEY, 'MINID', string.format('%d', NOW - seconds * 1000))
 if size > budget then return 'too large' end
 local memory = redis.call('INFO', 'memory')

@@ -51,7 +51,7 @@ local function finish(ended)
     changes[#changes + 1] = ended.attempt
   end
   if #changes > 0 then redis.call('HSET', key, unpack(changes)) end
-  count('attempts:' .. outcome)
+  count('attempts:' .. (ended.uncounted and 'wait' or outcome))
   if ended.unhandled then count('events:unhandled') end
   if ended.handled then note_handled(ended.handled) end
   pass_turn(id, record[4])
