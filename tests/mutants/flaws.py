@@ -105,8 +105,8 @@ FLAWS = (
         "P9",
         "a supervisor that cannot go on leaves its workers behind",
         SUPERVISOR,
-        "            for child in self._children:\n                child.kill()\n            self._end_pulse()",
-        "            self._end_pulse()",
+        "            for child in self._children:\n                child.kill()\n            self._end_watcher()",
+        "            self._end_watcher()",
         "supervisor",
     ),
     flaw(
