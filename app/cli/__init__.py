@@ -17,6 +17,7 @@ from app.cli import (
     doctor,
     document,
     explain,
+    export,
     handlers,
     inspect,
     keys,
@@ -25,6 +26,7 @@ from app.cli import (
     run,
     send,
 )
+from app.cli import stats as statistics
 from app.cli.alive import alive
 from app.cli.dev import dev, local_env_file
 from app.cli.output import accept_any_encoding, fail, program
@@ -52,6 +54,8 @@ app.command("handlers")(handlers.handlers_)
 app.command()(inspect.events)
 app.command()(inspect.event)
 app.command()(inspect.replay)
+app.command()(export.export)
+app.command()(statistics.stats)
 app.command("pause")(pause.pause_)
 app.command()(pause.resume)
 app.command()(explain.explain)
