@@ -22,8 +22,9 @@ def process() -> None:
     id = cast(Job, get_current_job()).id
     processor = _processor()
     assignment = processor._inbox.work(f"{socket.gethostname()}-{os.getpid()}", want=id)
-    if assignment.taken and (ended := processor.process(assignment.taken, assignment.paused)):
-        processor._inbox.work("", ended, want="")
+    ended = processor.process(assignment.taken, assignment.paused) if assignment.taken else None
+    if assignment.taken and ended and processor._inbox.work("", ended, want="").recorded:
+        processor.tell_of(ended, assignment.taken)
 
 
 @cache

@@ -132,6 +132,15 @@ class Worker:
         self._handled += 1
         if self._ended:
             self._presence.count(succeeded=self._ended.outcome == "done")
+            if self._processor.must_tell_of(self._ended, record):
+                self._tell_of(self._ended, record)
+
+    def _tell_of(self, ended: Ended, record: Record) -> None:
+        """Records that an event has died, by itself and at once; then whoever wants to know is told."""
+        if self._exchange("").recorded:
+            self._status.kill_at = monotonic() + self._inbox.settings.handler_timeout + LEASE_MARGIN_SECONDS / 2
+            self._processor.tell_of(ended, record)
+            self._status.kill_at = inf
 
     def _exchange(self, want: str) -> Assignment:
         """Records the end in hand and brings what is wanted, as soon as Redis lets it."""
