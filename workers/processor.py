@@ -15,6 +15,7 @@ from redis.exceptions import ConnectionError, RedisError, TimeoutError  # noqa: 
 
 from app.config.reload import LOOK_SECONDS, Reloader
 from app.errors import describe
+from app.inbox import measured
 from app.inbox.inbox import Inbox
 from app.inbox.record import HANDLER_STEP, TRIES, Ended, Handled, Record, Tries
 from app.ops import logs, printed
@@ -25,6 +26,7 @@ from workers.answered import Answered
 from workers.coroutines import Coroutines
 from workers.event import Event, LeaseLost
 from workers.jobsiteon import AsyncJobsiteOn, JobsiteOn
+from workers.measures import Measures
 from workers.progress import Limits, Progress, Settled
 from workers.registry import Handler, Registry
 from workers.resources import Resources
@@ -61,6 +63,9 @@ class Processor:
         # If no handler asks JobsiteOn's API, nothing of its answers is cached that an event could make out of date.
         self._uses_api = any(need.type in {JobsiteOn, AsyncJobsiteOn} for h in all_of_them for need in h.needs)
         self._coroutines = Coroutines()
+        self._took: dict[str, float] = {}
+        """Seconds that each handler has run in this attempt, by name."""
+        self.measures = Measures()
 
     def process(self, record: Record, paused: Mapping[str, float] = NOTHING) -> Ended | None:
         """Runs those of an event's handlers that are due and not `paused`. Never raises what a handler raised.
@@ -68,6 +73,7 @@ class Processor:
         None if the event has to wait for its turn: it is given back already.
         """
         begun = monotonic()
+        self._took = {}
         progress = Progress(record, self._registry)
         progress.pause(paused)
         try:
@@ -81,6 +87,7 @@ class Processor:
             settled = progress.settle(self._limits)
         elapsed = monotonic() - begun
         history.tell(record, settled, elapsed, len(progress.wanted))
+        self._measure(record, settled)
         return Ended(
             id=record.id,
             token=record.token,
@@ -92,6 +99,22 @@ class Processor:
             fields=settled.fields,
             handled=_handled(record, progress),
         )
+
+    def _measure(self, record: Record, settled: Settled) -> None:
+        if record.token == 1 and self._took and record.started:
+            self.measures.add(measured.waited(record.started - record.received))
+        failures = {failure.handler: failure for failure in settled.failures}
+        for name, seconds in self._took.items():
+            failure = failures.get(name)
+            if failure is None:
+                self.measures.add(measured.run(name, "finished", seconds))
+                continue
+            waited = not failure.given_up and is_mere_wait(failure.error)
+            outcome = "waited" if waited else "given_up" if failure.given_up else "failed"
+            self.measures.add(measured.run(name, outcome, seconds))
+            if not waited:
+                kind = type(leaves(failure.error)[0])
+                self.measures.add(measured.failed(f"{kind.__module__}.{kind.__qualname__}"))
 
     def must_tell_of(self, ended: Ended, record: Record) -> bool:
         """Whether somebody wants to know that an event has died, as soon as that is recorded."""
@@ -208,10 +231,12 @@ class Processor:
         attempt = progress.attempt_of(handler)
         answered = Answered(self._inbox, record, handler.name, attempt) if handler.needs else None
         failure: BaseException | None = None
+        begun = monotonic()
         try:
             self.call(handler, Event(record, self._inbox, handler.name, attempt), answered)
         except BaseException as error:  # noqa: BLE001 - a handler's sys.exit() is its failure, not ours
             failure = error
+        self._took[handler.name] = monotonic() - begun
         if answered:
             answered.end(is_continued=failure is not None and is_mere_wait(failure))
         return failure

@@ -112,9 +112,9 @@ class Supervisor:
             self._leave_to_parent()
             raise
         except BaseException:
+            self._end_watcher()
             for child in self._children:
                 child.kill()
-            self._end_watcher()
             self._end_pulse()
             raise
         self._end_watcher()

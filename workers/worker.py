@@ -145,13 +145,15 @@ class Worker:
     def _exchange(self, want: str) -> Assignment:
         """Records the end in hand and brings what is wanted, as soon as Redis lets it."""
         pause = RECONNECT_SECONDS
+        measures = self._processor.measures
         while True:
+            counts = measures.due()
             try:
                 if self._unsure:
                     self._settle(self._inbox.work(self.name, self._ended, want=""))
                     self._inbox.release(self.name, "The worker lost its connection to Redis.", counts=False)
                     self._unsure = False
-                assignment = self._inbox.work(self.name, self._ended, want)
+                assignment = self._inbox.work(self.name, self._ended, want, counts)
             except RedisError as error:
                 self._unsure = True
                 pause = self._tell(error, pause)
@@ -160,6 +162,7 @@ class Worker:
                 self._inbox.redis.connection_pool.disconnect()
                 want = "" if self._should_stop else want
             else:
+                measures.sent(counts)
                 self._settle(assignment)
                 return assignment
 
@@ -203,6 +206,9 @@ class Worker:
         if self._is_full or (self._handled >= self._most and not self._stop.asked):
             log.info("worker has done its share", worker=self.name, events=self._handled, bytes=memory_bytes())
         self._processor.close()
+        if counts := self._processor.measures.due(at_once=True):
+            with suppress(RedisError):  # they are for metrics alone
+                self._inbox.work(self.name, want="", counts=counts)
         self._presence.leave()
 
 
