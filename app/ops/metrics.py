@@ -31,6 +31,7 @@ from app.inbox.measured import OTHER, OUTCOMES, RUN_SECONDS, WAIT_SECONDS, Serie
 from app.inbox.measured import Measured as HandlersMeasured
 from app.inbox.record import Stats
 from app.ops import streams
+from app.ops.health import WORKERS_SEEN_WITHIN_SECONDS
 from app.ops.keys import Measured
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -233,6 +234,14 @@ class _InboxCollector(Collector):
         yield GaugeMetricFamily(
             "jobhook_suspended", "1 while `rq suspend` keeps the workers from taking events.", float(stats.suspended)
         )
+        if stats.swept_seconds_ago is not None:
+            yield GaugeMetricFamily(
+                "jobhook_sweep_age_seconds",
+                "Since supervisors last swept: each does every second.",
+                stats.swept_seconds_ago,
+            )
+        silent = sum(ago > WORKERS_SEEN_WITHIN_SECONDS for ago in stats.supervisors.values())
+        yield GaugeMetricFamily("jobhook_silent_supervisors", "Supervisors that have not beaten for a while.", silent)
         yield GaugeMetricFamily("jobhook_pauses", "Pauses in force (`jobhook pause`).", len(stats.paused))
         age = GaugeMetricFamily(
             "jobhook_key_age_seconds",
