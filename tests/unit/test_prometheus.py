@@ -75,10 +75,8 @@ def test_the_dashboard_shows_metrics_that_there_are_and_all_of_them() -> None:
     expressions = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
     shown = set(NAME.findall("\n".join(expressions)))
     assert shown <= exposed()
-    families = {re.sub(r"_(bucket|sum|count|created)$", "", name) for name in exposed()}
-    assert {re.sub(r"_bucket$", "", name) for name in shown} >= {
-        name for name in families if not name.endswith("_total")
-    }
+    families = {re.sub(r"_(bucket|sum|count|created|total)$", "", name) for name in exposed()}
+    assert {re.sub(r"_(bucket|total)$", "", name) for name in shown} == families
     assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
 
 
