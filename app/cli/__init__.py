@@ -10,7 +10,23 @@ import typer
 from redis.exceptions import RedisError
 
 from app import __version__
-from app.cli import alerts, diagnose, doctor, document, explain, handlers, inspect, keys, pause, rejected, run, send
+from app.cli import (
+    alerts,
+    capacity,
+    diagnose,
+    doctor,
+    document,
+    explain,
+    export,
+    handlers,
+    inspect,
+    keys,
+    pause,
+    rejected,
+    run,
+    send,
+)
+from app.cli import stats as statistics
 from app.cli.alive import alive
 from app.cli.dev import dev, local_env_file
 from app.cli.output import accept_any_encoding, fail, program
@@ -38,6 +54,8 @@ app.command("handlers")(handlers.handlers_)
 app.command()(inspect.events)
 app.command()(inspect.event)
 app.command()(inspect.replay)
+app.command()(export.export)
+app.command()(statistics.stats)
 app.command("pause")(pause.pause_)
 app.command()(pause.resume)
 app.command()(explain.explain)
@@ -47,6 +65,7 @@ app.add_typer(keys.app)
 app.command()(alerts.alerts)
 app.command()(doctor.doctor)
 app.command()(doctor.settings)
+app.command()(capacity.capacity)
 app.command()(document.openapi)
 
 

@@ -1,16 +1,17 @@
 """`jobhook events`, `event` and `replay`: look at what was recorded, and put it back to work."""
 
-from collections.abc import Iterator
-from fnmatch import fnmatchcase
-from itertools import islice
-from time import time
+from dataclasses import replace
 from typing import Annotated, Any
 
 import typer
+from rich.cells import cell_len
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
-from app.cli.life import errors_of, life, state_of
+from app.cli.documents import BASE64, bodies, details, last_error
+from app.cli.filters import filtered, tell_how_far
+from app.cli.life import life, state_of
 from app.cli.output import (
     SHORT_ID_LENGTH,
     console,
@@ -19,69 +20,110 @@ from app.cli.output import (
     local,
     plain,
     print_json,
+    print_line,
     print_table,
     program,
+    zone,
 )
 from app.config.sources import load_settings
 from app.errors import EventNotFound
+from app.inbox.filter import Filter
 from app.inbox.inbox import PREFIX, Inbox, connect
 from app.inbox.paused import EVERYTHING
-from app.inbox.record import STATES, Record, State
-from app.units import parse_duration
+from app.inbox.record import Record, State, errors_of
+from app.inbox.search import PAGE, Search
 
 SCAN_LIMIT = 20_000
 """Events looked at for one listing: bounds the time of a search that finds little."""
+
+LOOK = 10_000
+"""Events looked at for one list: some 100 ms, should nothing fit."""
 
 REPLAY_BATCH = 200
 """Events put back to work in one step: about 5 ms of the server's time, so that receivers need not wait."""
 _WIDE_ENOUGH = 110
 """Columns of a terminal from which on full ids and years fit."""
-_YEAR = len("2026-")
-
+_SPARED = ("tried", "sent")
+"""Columns that make room for errors on a narrow terminal."""
+_GAP = 2
+"""Columns of a terminal from one column of the list to the next."""
+_LEAST_OF_AN_ERROR = 8
+_SHORT = slice(len("2026-"), len("2026-11-25 09:00:00"))
+"""Of a time, what fits a narrow terminal: its zone is in the heading."""
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Since = Annotated[str | None, typer.Option(help="Received within this time: 90s, 2h, 7d.")]
+JsonLines = Annotated[bool, typer.Option("--json", help="Print JSON, a line for each event, with all it has.")]
 
 
+@filtered
 def events(
-    state: Annotated[str | None, typer.Option(help=f"One of {', '.join(STATES)}.")] = None,
-    type: Annotated[str | None, typer.Option(help="Pattern of the type, such as invoice.*")] = None,
-    since: Since = None,
-    unhandled: Annotated[bool, typer.Option("--unhandled", help="Only those that no handler wanted.")] = False,
-    search: Annotated[str | None, typer.Option(help="Text in the body, or in the event's or resource's id.")] = None,
+    chosen: Filter,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="The most to show.")] = 50,
-    as_json: Json = False,
+    look: Annotated[int, typer.Option(min=1, help="The most to look at for them.")] = LOOK,
+    as_json: JsonLines = False,
 ) -> None:
-    """List events, the most recently active first."""
-    if state and state not in STATES:
-        raise typer.BadParameter(f"{state!r} is none of {', '.join(STATES)}", param_hint="--state")
-    inbox = _inbox()
-    chosen = _select(inbox, state, type, _earliest(since), search)
-    found = list(islice((record for record in chosen if not unhandled or record.is_unhandled), limit))
-    if broken := len(inbox.broken()):
-        records = "1 record that" if broken == 1 else f"{broken} records that"
-        errors.print(f"Without {records} cannot be read. See: {program()} doctor", style="yellow")
+    """List events, the newest first; of one or two states alone, those that came into it last."""
+    inbox = open_inbox()
+    search = Search(inbox.redis, chosen)
     if as_json:
-        print_json([_summary(record) for record in found])
-        return
-    if not found:
-        console.print("No events.")
-        return
+        tell_broken(inbox)
+        number = 0
+        while number < limit and not search.is_over and search.looked < look:
+            for record in search.page(min(PAGE, limit - number), look - search.looked).records:
+                print_line(details(record))
+                number += 1
+    else:
+        page = search.page(limit, look)
+        number = len(page.records)
+        tell_broken(inbox)
+        if page.records:
+            _list(page.records)
+        elif search.is_over:
+            console.print("No events." if not chosen.words() else "No events that fit.")
+        else:
+            console.print("None of the events looked at fits.")
+    if number < limit:
+        tell_how_far(search)
+
+
+def _list(records: list[Record]) -> None:
     narrow = console.is_terminal and console.width < _WIDE_ENOUGH
+    failures = [last_error(record) for record in records]
+    has_failures = any(failures)
+    rows = [
+        {
+            "id": record.id[:SHORT_ID_LENGTH] if narrow else record.id,
+            "received": local(record.received)[_SHORT] if narrow else local(record.received),
+            "type": record.type,
+            "resource": record.meta.get("resource") or "",
+            "state": record.state,
+            "tried": str(len(record.attempts)),
+            "sent": str(1 + record.redelivered),
+        }
+        for record in records
+    ]
+    columns = [name for name in rows[0] if not (narrow and has_failures and name in _SPARED)]
+    headings = {"received": f"received ({zone(records[0].received)})"} if narrow else {}
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("id", "received", "type", "resource", "state", "tried", "sent"):
-        table.add_column(column, no_wrap=True)
-    for record in found:
-        table.add_row(
-            record.id[:SHORT_ID_LENGTH] if narrow else record.id,
-            local(record.received)[_YEAR if narrow else 0 :],
-            escape(record.type),
-            escape(record.meta.get("resource") or ""),
-            state_of(record),
-            str(len(record.attempts)),
-            str(1 + record.redelivered),
-        )
+    used = 0
+    for name in columns:
+        heading = headings.get(name, name)
+        table.add_column(heading, no_wrap=True)
+        used += max(map(cell_len, [heading, *(row[name] for row in rows)])) + _GAP
+    room = max(console.width - used, _LEAST_OF_AN_ERROR) if console.is_terminal else None
+    if has_failures:
+        table.add_column("error", no_wrap=True)
+    for record, row, failure in zip(records, rows, failures, strict=True):
+        cells = [state_of(record) if name == "state" else escape(row[name]) for name in columns]
+        table.add_row(*cells, *([_shortened(failure or "", room)] if has_failures else []))
     print_table(table)
+
+
+def _shortened(failure: str, room: int | None) -> Text:
+    text = Text.from_markup(plain(failure))
+    if room is not None:
+        text.truncate(room, overflow="ellipsis")
+    return text
 
 
 def event(
@@ -91,13 +133,13 @@ def event(
     as_json: Json = False,
 ) -> None:
     """Show the whole life of an event."""
-    inbox = _inbox()
+    inbox = open_inbox()
     record = inbox.get(inbox.find(id))
     due = _due(inbox, record)
     kept_waiting = _kept_waiting(inbox, record)
     if as_json:
         more = {"next_attempt": iso(due), "kept_waiting": kept_waiting}
-        print_json(_details(record) | more | (_bodies(record) if body else {}))
+        print_json(details(record) | more | (bodies(record) if body else {}))
         return
     for line in life(record, due, whole=traceback):
         console.print(line)
@@ -109,31 +151,36 @@ def event(
         console.print(f"  [dim]Whole tracebacks: {program()} event {record.id[:SHORT_ID_LENGTH]} --traceback[/]")
     if record.state == "dead":
         console.print(f"  [dim]Put it back to work: {program()} replay {record.id[:SHORT_ID_LENGTH]}[/]")
-    for name, text in _bodies(record).items() if body else ():
+    for name, text in bodies(record).items() if body else ():
+        if name.endswith(BASE64):
+            continue
         console.print(f"\n[bold]{name.replace('_', ' ')}[/]")
         console.print("It is too long to be kept." if text is None else plain(text))
 
 
+@filtered
 def replay(
+    chosen: Filter,
     ids: Annotated[list[str] | None, typer.Argument(help="Ids of events, or their first digits.")] = None,
-    dead: Annotated[bool, typer.Option("--dead", help="All dead events.")] = False,
-    since: Annotated[str | None, typer.Option(help="With --dead: received within this time: 90s, 2h, 7d.")] = None,
+    dead: Annotated[
+        bool, typer.Option("--dead", help="All dead events, without asking; as --state dead does.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Put events back to work. A dead one goes on where it stopped; a done one starts anew."""
-    if bool(ids) == dead:
-        raise typer.BadParameter("give ids, or --dead")
-    if since and not dead:
-        raise typer.BadParameter("goes with --dead", param_hint="--since")
-    inbox = _inbox()
+    is_filtered = bool(chosen.words())
+    if bool(ids) == (dead or is_filtered):
+        what = "goes with --dead or alone, not with ids" if ids and is_filtered and not dead else ""
+        hint = f"--{next(iter(chosen.words()))}" if what else None
+        raise typer.BadParameter(what or "give ids, or --dead, or a filter", param_hint=hint)
+    inbox = open_inbox()
     if dead:
-        chosen = [record.id for record in _select(inbox, "dead", earliest=_earliest(since), most=None)]
-    else:
-        chosen = [inbox.find(id) for id in ids or ()]
+        chosen = replace(chosen, state=("dead",))
+    found = [inbox.find(id) for id in ids] if ids else [record.id for record in Search(inbox.redis, chosen)]
     before = {
         id: state
-        for start in range(0, len(chosen), REPLAY_BATCH)
-        for id, state in inbox.replay(chosen[start : start + REPLAY_BATCH]).items()
+        for start in range(0, len(found), REPLAY_BATCH)
+        for id, state in inbox.replay(found[start : start + REPLAY_BATCH]).items()
     }
     if as_json:
         print_json([{"id": id, "was": state, "replayed": _is_replayed(state)} for id, state in before.items()])
@@ -141,6 +188,13 @@ def replay(
         _tell(before)
     if missing := [id for id, state in before.items() if state is None]:
         raise EventNotFound(f"There is no record of event {', '.join(missing)}: never received, or past its retention.")
+
+
+def tell_broken(inbox: Inbox) -> None:
+    """Says how many events are left out because they cannot be read."""
+    if broken := len(inbox.broken()):
+        records = "1 record that" if broken == 1 else f"{broken} records that"
+        errors.print(f"Without {records} cannot be read. See: {program()} doctor", style="yellow")
 
 
 def _waits_for(inbox: Inbox, record: Record) -> str | None:
@@ -169,78 +223,16 @@ def _tell(before: dict[str, State | None]) -> None:
         console.print("Nothing to replay.")
 
 
-def _inbox() -> Inbox:
+def open_inbox() -> Inbox:
+    """The inbox that the settings name."""
     settings = load_settings()
     return Inbox(connect(settings), settings)
-
-
-def _earliest(since: str | None) -> float:
-    if since is None:
-        return 0.0
-    try:
-        return time() - float(parse_duration(since))
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--since") from None
 
 
 def _due(inbox: Inbox, record: Record) -> float | None:
     """When an event that waits for its next attempt gets it."""
     score = inbox.redis.zscore(PREFIX + "retrying", record.id)
     return score / 1000 if score else None
-
-
-def _select(
-    inbox: Inbox,
-    state: str | None = None,
-    type: str | None = None,
-    earliest: float = 0.0,
-    search: str | None = None,
-    most: int | None = SCAN_LIMIT,
-) -> Iterator[Record]:
-    for record in islice(inbox.newest([state] if state else STATES), most):
-        if record.received < earliest or (type and not fnmatchcase(record.type.casefold(), type.casefold())):
-            continue
-        if search is None or _mentions(record, search):
-            yield record
-
-
-def _mentions(record: Record, text: str) -> bool:
-    names = (record.id, record.meta.get("resource"), record.meta.get("event_id"))
-    return text.encode("utf-8", "surrogateescape") in record.body or any(text in name for name in names if name)
-
-
-def _summary(record: Record) -> dict[str, Any]:
-    return {
-        "id": record.id,
-        "type": record.type,
-        "resource": record.meta.get("resource"),
-        "state": record.state,
-        "received": iso(record.received),
-        "attempts": len(record.attempts),
-        "deliveries": 1 + record.redelivered,
-        "conflict_of": record.conflict_of,
-    }
-
-
-def _details(record: Record) -> dict[str, Any]:
-    times = ("started", "ended")
-    return _summary(record) | {
-        "meta": record.meta,
-        "redelivered_last": iso(record.redelivered_last),
-        "rewritten": record.rewritten,
-        "rewritten_bytes": record.rewritten_size,
-        "steps": dict(record.steps),
-        "history": [entry | {name: iso(entry[name] / 1000) for name in times} for entry in record.attempts],
-    }
-
-
-def _bodies(record: Record) -> dict[str, str | None]:
-    """The body; and if a redelivery had another one, the last of these, or None if that was not kept."""
-    bodies: dict[str, str | None] = {"body": record.body.decode("utf-8", "replace")}
-    if record.rewritten:
-        other = record.rewritten_body
-        bodies["body_of_a_redelivery"] = None if other is None else other.decode("utf-8", "replace")
-    return bodies
 
 
 def _is_replayed(state: str | None) -> bool:

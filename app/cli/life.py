@@ -3,12 +3,11 @@
 from bisect import insort
 from collections.abc import Iterable, Iterator
 from operator import itemgetter
-from typing import Any
 
 from rich.markup import escape
 
 from app.cli.output import STATE_STYLES, plain, precise
-from app.inbox.record import Record
+from app.inbox.record import Record, errors_of
 
 _OUTCOME_STYLES = {"done": "green", "retry": "yellow", "dead": "red", "crashed": "red"}
 
@@ -63,12 +62,6 @@ def _moments(record: Record, due: float | None, *, whole: bool) -> Iterator[tupl
         yield _moment(record.started, "running", f"attempt {record.attempt}, by {record.worker}{where}", "blue")
     if due:
         yield _moment(due, "due", f"attempt {record.attempt + 1}", "yellow")
-
-
-def errors_of(entry: dict[str, Any]) -> list[dict[str, str]]:
-    """All that were raised in an attempt. Of the first, the tracebacks stand apart."""
-    first, all_of_them = entry.get("error"), entry.get("errors", [])
-    return [first | (all_of_them[0] if all_of_them else {}), *all_of_them[1:]] if first else []
 
 
 def state_of(record: Record) -> str:

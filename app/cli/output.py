@@ -41,12 +41,20 @@ def fail(message: str, code: int) -> NoReturn:
 
 def print_json(value: Any) -> None:
     """One JSON document on standard output; in ASCII where that takes nothing else."""
-    text = orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()
+    typer.echo(_encodable(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode(), indent=2))
+
+
+def print_line(value: Any) -> None:
+    """One JSON value in one line on standard output, at once; in ASCII where that takes nothing else."""
+    typer.echo(_encodable(orjson.dumps(value).decode()))
+
+
+def _encodable(text: str, indent: int | None = None) -> str:
     try:
         text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
     except UnicodeEncodeError:
-        text = json.dumps(orjson.loads(text), indent=2)
-    typer.echo(text)
+        return json.dumps(orjson.loads(text), indent=indent)
+    return text
 
 
 def print_table(table: Table) -> None:
@@ -78,11 +86,17 @@ def iso(seconds: float | None) -> str | None:
 
 
 def local(seconds: float) -> str:
-    """A time for people: local, to the second."""
-    return datetime.fromtimestamp(seconds, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    """A time for people: local, to the second, with its zone."""
+    return datetime.fromtimestamp(int(seconds), UTC).astimezone().isoformat(" ", "seconds")
+
+
+def zone(seconds: float) -> str:
+    """The local zone at a time: what it is ahead of UTC."""
+    return datetime.fromtimestamp(int(seconds), UTC).astimezone().isoformat()[len("2026-11-25T09:00:00") :]
 
 
 def precise(seconds: float) -> str:
-    """A time for people: local, to the millisecond."""
+    """A time for people: local, to the millisecond, with its zone."""
     milliseconds = round(seconds * 1000)
-    return f"{local(milliseconds // 1000)}.{milliseconds % 1000:03d}"
+    moment = datetime.fromtimestamp(milliseconds // 1000, UTC).replace(microsecond=milliseconds % 1000 * 1000)
+    return moment.astimezone().isoformat(" ", "milliseconds")

@@ -20,7 +20,7 @@ from app.delivery.identity import ID_LENGTH
 from app.errors import DamagedRecord, EventNotFound
 from app.inbox import jobs, measured, paused, scripts
 from app.inbox.measured import Place
-from app.inbox.record import STATES, STEP, Assignment, Delivery, Ended, Record, State, Stats, Sweep
+from app.inbox.record import STATES, STEP, Assignment, Delivery, Ended, Record, State, Stats, Sweep, errors_of
 from app.inbox.scripts import Script
 from app.store import connections
 
@@ -36,6 +36,9 @@ SWEEP_MOST = 1000
 """Events of each kind per sweep: about 20 ms of the server's time."""
 SWEEP_SLICE = 250
 """Unfinished events that one sweep looks through for lost ones: 2 ms. Of 100,000, each has its turn in 7 minutes."""
+SWEEP_ROUND_MS = 4
+"""Of the server's time in one sweep, to make findable what an earlier release has recorded (`app/inbox/search.py`). A
+million events take about an hour."""
 LONGEST_TURN_WAIT_MS = 60_000
 """After which an event that waits for its turn looks for itself."""
 STEP_RETRY_SECONDS = 0.2
@@ -73,11 +76,19 @@ def _ended(ended: Ended) -> dict[str, Any]:
         "fields": [part for field in ended.fields.items() for part in field],
         "uncounted": ended.uncounted,
         "unhandled": ended.unhandled,
+        "errors": _classes(ended),
     }
     if ended.handled:
         resource, handlers = ended.handled.resource, ended.handled.handlers
         told["handled"] = {"resource": resource, "occurred": str(ended.handled.occurred), "handlers": handlers}
     return told
+
+
+def _classes(ended: Ended) -> list[str]:
+    """The classes of the errors in an attempt; those of a mere wait leave no trace in the record."""
+    if ended.outcome == "done" or ended.uncounted:
+        return []
+    return sorted({error["type"] for error in errors_of(orjson.loads(ended.attempt))})
 
 
 class Inbox:
@@ -183,6 +194,7 @@ class Inbox:
             scripts.SWEEP,
             *(self._job, SWEEP_INTERVAL_MS, SWEEP_PATIENCE_MS, SWEEP_MOST),
             *(self.settings.max_attempts, self._retention, int(self._lease * 1000), SWEEP_SLICE),
+            SWEEP_ROUND_MS,
         )
         if not found:
             return None
@@ -259,7 +271,7 @@ class Inbox:
                 for id in ids:
                     pipeline.hgetall(f"{PREFIX}event:{id.decode()}")
                 records = pipeline.execute(raise_on_error=False)
-            yield from sorted(_readable(ids, records), key=lambda record: record.received, reverse=True)
+            yield from sorted(readable(ids, records), key=lambda record: record.received, reverse=True)
 
     def broken(self) -> list[str]:
         """The ids of events that were set aside, because their record is gone or cannot be read; newest first."""
@@ -303,7 +315,8 @@ class Inbox:
         )
 
 
-def _readable(ids: Iterable[bytes], records: Iterable[Any]) -> Iterator[Record]:
+def readable(ids: Iterable[bytes], records: Iterable[Any]) -> Iterator[Record]:
+    """The records in replies to HGETALL. What cannot be read is left out: the sweep sets it aside."""
     for id, raw in zip(ids, records, strict=True):
         if isinstance(raw, RedisError) and not isinstance(raw, ResponseError):
             raise raw

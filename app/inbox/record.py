@@ -252,6 +252,12 @@ def _handler(fields: dict[str, bytes]) -> str | None:
     return cast(str, handler) if token == int(fields.get("token", 0)) else None
 
 
+def errors_of(attempt: dict[str, Any]) -> list[dict[str, str]]:
+    """All that were raised in an attempt, given its line of the history. Of the first, the tracebacks stand apart."""
+    first, all_of_them = attempt.get("error"), attempt.get("errors", [])
+    return [first | (all_of_them[0] if all_of_them else {}), *all_of_them[1:]] if first else []
+
+
 def handlers_in(fields: Iterable[str]) -> tuple[set[str], set[str]]:
     """The handlers that a record's fields tell of: those that have begun it, and those of them that have finished."""
     begun, finished = set(), set()

@@ -23,9 +23,11 @@ KEPT_SECONDS = 60
 _LARGE = bytes(16385)
 """A body that is too long to be kept where it is another form of one that is known."""
 
+_META = b'{"type":"trial","resource":"trial"}'
+
 
 def _delivery(id: str, says: bytes, body: bytes, former_id: str = "") -> Delivery:
-    return Delivery(Identity(id, says, former_id, body[:16]), b"{}", body)
+    return Delivery(Identity(id, says, former_id, body[:16]), _META, body)
 
 
 _DELIVERIES = (

@@ -105,8 +105,8 @@ FLAWS = (
         "P9",
         "a supervisor that cannot go on leaves its workers behind",
         SUPERVISOR,
-        "            for child in self._children:\n                child.kill()\n            self._end_pulse()",
-        "            self._end_pulse()",
+        "            for child in self._children:\n                child.kill()\n            self._lookout.end()",
+        "            self._lookout.end()",
         "supervisor",
     ),
     flaw(
@@ -121,10 +121,14 @@ FLAWS = (
         "handlers are imported before the fork",
         "P5",
         (
-            Edit(SUPERVISOR, "            self._check_handlers()\n", "            load(self._settings)\n"),
-            Edit(SUPERVISOR, "Processor(inbox, load(settings), status)", "Processor(inbox, registry, status)"),
             Edit(
                 SUPERVISOR,
+                "            self._check_handlers()\n",
+                "            from workers.loading import load\n\n            load(self._settings)\n",
+            ),
+            Edit("workers/roles.py", "Processor(inbox, load(settings), status)", "Processor(inbox, registry, status)"),
+            Edit(
+                "workers/roles.py",
                 "from workers.processor import Processor\n",
                 "from workers.processor import Processor\nfrom workers.registry import registry\n",
             ),

@@ -1,8 +1,9 @@
 """What the tests share: real servers and processes, handlers to run, and waiting for conditions."""
 
+import json
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -19,3 +20,8 @@ def wait_until(condition: Callable[[], T], what: str = "the condition", patience
         assert time.monotonic() < deadline, f"waited in vain for {what}"
         pause(_POLL_SECONDS)
     return value
+
+
+def json_lines(text: str) -> list[dict[str, Any]]:
+    """The objects that a command has printed, one a line."""
+    return [json.loads(line) for line in text.splitlines()]

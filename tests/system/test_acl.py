@@ -81,6 +81,8 @@ def test_the_whole_service_runs_with_the_least(allowed: EmbeddedServer, make_sta
         stack.environment["REDIS_URL"] = url(allowed, "cli")
         assert ids["ok"] in command(stack, "events")
         assert command(stack, "event", ids["ok"][:12])
+        assert ids["dead"] in command(stack, "export", "--state", "dead", "--error", "*", "--type", "acl.*")
+        assert "acl.ok" in command(stack, "stats")
         for id in (ids["ok"], ids["dead"]):
             assert "queued" in command(stack, "replay", id)
             stack.wait_for(id, "dead" if id == ids["dead"] else "done")

@@ -1,6 +1,7 @@
 """The commands, as a person and as a script use them, on a real server."""
 
 import asyncio
+import base64
 import json
 import os
 import re
@@ -27,6 +28,7 @@ from app.inbox.inbox import Inbox
 from app.inbox.record import Delivery, Ended, Outcome, Record
 from app.receiver.endpoint import PATH
 from app.receiver.intake import Intake
+from tests.support import json_lines
 from tests.support.deliveries import received
 from tests.support.stack import HANDLERS, KEY, ROOT, MakeStack, Stack
 from workers.event import Event
@@ -45,6 +47,8 @@ COMMANDS = (
     "events",
     "event",
     "replay",
+    "export",
+    "stats",
     "diagnose",
     "explain",
     "doctor",
@@ -53,8 +57,8 @@ COMMANDS = (
 )
 
 
-def invoke(*arguments: str) -> Result:
-    return CliRunner().invoke(app, arguments)
+def invoke(*arguments: str, **options: Any) -> Result:
+    return CliRunner().invoke(app, arguments, **options)
 
 
 @pytest.fixture
@@ -307,12 +311,12 @@ def test_events_that_no_handler_wanted_can_be_listed(run: Run, inbox: Inbox, set
         attempt = orjson.dumps({"attempt": 1, "started": 1, "ended": 2, "outcome": "done", "handlers": handlers})
         inbox.work("", Ended(id, taken.token, "done", attempt, unhandled=not handlers), want="")
     record(settings, "nobody.yet")
-    assert [event["id"] for event in json.loads(run("events", "--unhandled", "--json").stdout)] == [unwanted]
+    assert [event["id"] for event in json_lines(run("events", "--unhandled", "--json").stdout)] == [unwanted]
 
 
 def test_an_empty_inbox_says_so(run: Run) -> None:
     assert run("events").output == "No events.\n"
-    assert json.loads(run("events", "--json").stdout) == []
+    assert json_lines(run("events", "--json").stdout) == []
 
 
 def test_events_shows_a_line_for_each_event_the_newest_first(run: Run, inbox: Inbox, settings: Settings) -> None:
@@ -323,15 +327,15 @@ def test_events_shows_a_line_for_each_event_the_newest_first(run: Run, inbox: In
     assert heading.split() == ["id", "received", "type", "resource", "state", "tried", "sent"]
     assert {line.split()[0] for line in lines} == {first, second}
     line = next(line for line in lines if line.startswith(first))
-    assert re.search(r" \d{4}-\d\d-\d\d \d\d:\d\d:\d\d +invoice\.paid +inv_1 +dead +1 +1", line)
+    assert re.search(r" \d{4}-\d\d-\d\d \d\d:\d\d:\d\d[+-]\d\d:\d\d +invoice\.paid +inv_1 +dead +1 +1", line)
 
 
 def test_events_in_json_are_complete(run: Run, settings: Settings) -> None:
     id = record(settings)
     record(settings)
-    (shown,) = json.loads(run("events", "--json").stdout)
+    (shown,) = json_lines(run("events", "--json").stdout)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", shown.pop("received"))
-    assert shown == {
+    expected = {
         "id": id,
         "type": "invoice.paid",
         "resource": "inv_1",
@@ -339,7 +343,17 @@ def test_events_in_json_are_complete(run: Run, settings: Settings) -> None:
         "attempts": 0,
         "deliveries": 2,
         "conflict_of": None,
+        "error": None,
+        "unhandled": False,
+        "rewritten": 0,
+        "steps": {},
+        "waiting": {},
+        "replayed": [],
+        "history": [],
     }
+    assert shown | expected == shown
+    assert shown["meta"]["client"] == "203.0.113.9"
+    assert "body" not in shown
 
 
 @pytest.mark.parametrize(
@@ -363,19 +377,19 @@ def test_events_can_be_filtered(
     end(inbox, record(settings, "invoice.paid", "evt_done"))
     record(settings, "invoice.paid", "evt_invoice")
     record(settings, "job.created", "evt_job", street="12 Quarry Road")
-    shown = json.loads(run("events", "--json", *filters).stdout)
+    shown = json_lines(run("events", "--json", *filters).stdout)
     assert {inbox.get(entry["id"]).meta["event_id"] for entry in shown} == found
 
 
 def test_events_by_the_first_digits_of_the_id(run: Run, settings: Settings) -> None:
     id = record(settings)
-    assert [entry["id"] for entry in json.loads(run("events", "--json", "--search", id[:8]).stdout)] == [id]
+    assert [entry["id"] for entry in json_lines(run("events", "--json", "--search", id[:8]).stdout)] == [id]
 
 
 def test_events_has_a_limit(run: Run, settings: Settings) -> None:
     for n in range(3):
         record(settings, event_id=f"evt_{n}")
-    assert len(json.loads(run("events", "--json", "--limit", "2").stdout)) == 2
+    assert len(json_lines(run("events", "--json", "--limit", "2").stdout)) == 2
 
 
 @pytest.mark.parametrize(
@@ -383,6 +397,9 @@ def test_events_has_a_limit(run: Run, settings: Settings) -> None:
     [
         (["events", "--state", "finished"], "'finished' is none of queued, running, retrying, done, dead"),
         (["events", "--since", "yesterday"], "write a duration such as"),
+        (["export", "--until", "2026-11-25T09:00:00"], "has no time zone"),
+        (["stats", "--since", "1h", "--until", "2h"], "is not after since"),
+        (["replay", "abc", "--type", "invoice.*"], "not with ids"),
         (["events", "--limit", "0"], "--limit"),
         (["replay"], "give ids, or --dead"),
         (["replay", "abc", "--dead"], "give ids, or --dead"),
@@ -405,6 +422,104 @@ def test_on_a_narrow_terminal_a_line_fits(server: EmbeddedServer, inbox: Inbox, 
     assert lines[1].split()[0] == id[:12]
     assert all(len(line) <= 80 for line in lines)
     assert len(lines) == 2
+
+
+@pytest.mark.parametrize("columns", [80, 140])
+def test_the_errors_first_line_is_in_the_list_as_far_as_there_is_room(
+    server: EmbeddedServer, run: Run, inbox: Inbox, settings: Settings, columns: int
+) -> None:
+    id = record(settings)
+    message = "no [bold]contact[/] of that id is known " + "far and wide " * 20 + "\nsecond line"
+    end(inbox, id, "dead", {"handler": "h", "type": "builtins.ValueError", "message": message, "traceback": "t"})
+    shown = python_m_app(server.url, "events", FORCE_COLOR="1", COLUMNS=str(columns)).stdout
+    lines = re.sub(r"\x1b\[[\d;]*m", "", shown).splitlines()
+    assert len(lines) == 2
+    assert all(len(line) <= columns for line in lines)
+    assert lines[1].endswith("…")
+    assert re.search(r" dead +ValueError: n", lines[1]) if columns == 80 else id in lines[1]
+    piped = run("events").output
+    assert "ValueError: no [bold]contact[/] of that id is known far and wide" in piped
+    assert "second line" not in piped
+
+
+def test_the_filter_is_the_same_for_every_command(run: Run, inbox: Inbox, settings: Settings) -> None:
+    words = [
+        "state",
+        "type",
+        "resource",
+        "handler",
+        "error",
+        "key",
+        "conflict",
+        "unhandled",
+        "since",
+        "until",
+        "search",
+    ]
+    for command in ("events", "replay", "export", "stats"):
+        shown = run(command, "--help", env={"COLUMNS": "200"}).output
+        assert [word for word in words if f"--{word}" not in shown] == []
+
+
+def test_one_customers_failures_are_found_and_exported(run: Run, inbox: Inbox, settings: Settings) -> None:
+    ids = [record(settings, "invoice.paid", f"evt_{n}", street=f"Street {n}") for n in range(3)]
+    error = {"handler": "ledger", "type": "app.Gone", "message": "gone", "traceback": "t"}
+    end(inbox, ids[1], "dead", error)
+    words: tuple[str, ...] = (
+        "--state",
+        "dead,retrying",
+        "--type",
+        "invoice.*",
+        "--resource",
+        "invoice/inv_1",
+        "--error",
+        "Gone",
+    )
+    words += ("--handler", "ledger", "--since", "2d", "--until", "2126-11-25T09:00:00+02:00")
+    (shown,) = json_lines(run("events", "--json", *words).stdout)
+    assert (shown["id"], shown["error"]) == (ids[1], "app.Gone: gone")
+    (exported,) = json_lines(run("export", *words).stdout)
+    assert exported == shown | {"body": inbox.get(ids[1]).body.decode()}
+    assert json_lines(run("export", "--no-bodies", *words).stdout) == [shown]
+    assert len(json_lines(run("export").stdout)) == 3
+    assert len(json_lines(run("export", "--limit", "2").stdout)) == 2
+
+
+def test_a_body_that_is_no_text_is_exported_as_it_came(run: Run, settings: Settings) -> None:
+    record_bytes(settings, b"\xff\x00")
+    (exported,) = json_lines(run("export").stdout)
+    assert base64.b64decode(exported["body_base64"]) == b"\xff\x00"
+
+
+def test_a_search_that_has_not_looked_at_all_does_not_say_none(run: Run, settings: Settings) -> None:
+    """P9."""
+    for n in range(3):
+        record(settings, event_id=f"evt_{n}")
+    looked = run("events", "--search", "nowhere", "--look", "2")
+    assert "No events" not in looked.stdout
+    assert re.search(r"Looked at 2 events, back to \S+ \S+; there are more", looked.stderr)
+    assert run("events", "--search", "nowhere").stdout == "No events that fit.\n"
+    assert "Looked at 2 events" in run("events", "--search", "nowhere", "--look", "2", "--json").stderr
+
+
+def test_stats_counts_by_state_type_and_error(run: Run, inbox: Inbox, settings: Settings) -> None:
+    error = {"handler": "ledger", "type": "app.Gone", "message": "gone", "traceback": "t"}
+    ends: list[tuple[str, Outcome | None]] = [("a.b", "done"), ("a.b", "dead"), ("a.c", "dead"), ("a.c", None)]
+    for n, (type, outcome) in enumerate(ends):
+        id = record(settings, type, f"evt_{n}")
+        if outcome:
+            end(inbox, id, outcome, error if outcome == "dead" else None)
+    for words, events in (((), 4), (("--state", "dead"), 2), (("--search", "evt_1"), 1), (("--until", "1h"), 0)):
+        counted = json.loads(run("stats", "--json", *words).stdout)
+        assert counted["events"] == sum(counted["states"].values()) == sum(counted["types"].values()) == events
+    counted = json.loads(run("stats", "--json").stdout)
+    assert counted["states"] == {"queued": 1, "running": 0, "retrying": 0, "done": 1, "dead": 2}
+    assert counted["types"] == {"a.b": 2, "a.c": 2}
+    assert counted["errors"] == {"app.Gone": 2}
+    assert counted["oldest_open_seconds"] > 0
+    shown = run("stats").output
+    assert re.search(r"4 events received since \S+ \S+[+-]\d\d:\d\d \(since=24h\)", shown)
+    assert re.search(r"app\.Gone +2", shown)
 
 
 # --- event
@@ -1061,7 +1176,7 @@ def test_a_record_that_cannot_be_read_is_left_out_and_said(run: Run, inbox: Inbo
     """P2, P9: until then, no listing dies of it."""
     broken, other = record(settings, event_id="evt_1"), record(settings, event_id="evt_2")
     inbox.redis.hdel(f"jobhook:event:{broken}", "received", "body")
-    assert [event["id"] for event in json.loads(run("events", "--json").stdout)] == [other]
+    assert [event["id"] for event in json_lines(run("events", "--json").stdout)] == [other]
     inbox.sweep()
     listed = run("events")
     assert listed.exit_code == 0

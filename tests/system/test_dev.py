@@ -1,7 +1,6 @@
 """`jobhook dev`: the first thing that anybody runs, so it is run here as they do."""
 
 import contextlib
-import json
 import os
 import re
 import signal
@@ -22,7 +21,7 @@ from app.cli.embedded import EmbeddedServer, free_port
 from app.delivery.samples import sample
 from app.delivery.signature import sign
 from app.receiver.endpoint import PATH
-from tests.support import wait_until
+from tests.support import json_lines, wait_until
 from tests.support.processes import clean_environment, family
 from tests.support.stack import ROOT, STOP_SECONDS
 
@@ -132,7 +131,7 @@ def test_dev_runs_everything_leaves_nothing_running_and_keeps_the_data(dev: Dev)
     assert "Look at all:   python -m app events\n" in output
     sent = dev.run("send", "job.created")
     assert (sent.returncode, sent.stderr) == (0, "")
-    first = json.loads(dev.run("events", "--json").stdout)
+    first = json_lines(dev.run("events", "--json").stdout)
     assert {event["type"] for event in first} == {"invoice.paid", "job.created"}
     assert dev.run("doctor").returncode == 0
 
@@ -145,7 +144,7 @@ def test_dev_runs_everything_leaves_nothing_running_and_keeps_the_data(dev: Dev)
 
     _stop_and_look(dev, process, signal.SIGINT)
     process = dev.start_and_wait("--no-reload")
-    again = {event["id"] for event in json.loads(dev.run("events", "--json").stdout)}
+    again = {event["id"] for event in json_lines(dev.run("events", "--json").stdout)}
     assert {event["id"] for event in first} < again
     _stop_and_look(dev, process, signal.SIGTERM)
 
@@ -266,7 +265,7 @@ def test_dev_does_not_touch_a_redis_that_is_configured(dev: Dev, own_server: Emb
     prefix = ("REDIS_URL= " if environment else "") + "JOBHOOK_ENV_FILE=.data/dev.env "
     assert f"Look at all:   {prefix}python -m app events\n" in dev.output()
     more = dict(word.split("=") for word in prefix.split())
-    found = json.loads(dev.run("events", "--json", **environment | more).stdout)
+    found = json_lines(dev.run("events", "--json", **environment | more).stdout)
     assert [event["type"] for event in found] == ["invoice.paid"]
 
 

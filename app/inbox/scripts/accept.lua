@@ -17,7 +17,8 @@
 local refused = refusal('open', 'queued', 'dead', 'broken', 'job', 'wake', 'LIST')
 if refused then return refused end
 
-local window, retention, trusts_ids = ARGV[2], ARGV[3], ARGV[4] == 'duplicate'
+local window, retention, trusts_ids = ARGV[2], tonumber(ARGV[3]), ARGV[4] == 'duplicate'
+local rows_seconds = rows_live(retention)
 set_job(ARGV[1])
 
 -- Bytes of a body that says the same as the event's but is not the same; a longer one is not kept.
@@ -35,6 +36,7 @@ local function create(id, digest, meta, body, conflict_of)
   write('HSET', event_key(id), 'state', 'queued', 'received', NOW, 'said', digest, 'meta', meta, 'body', body)
   if conflict_of then redis.call('HSET', event_key(id), 'conflict_of', conflict_of) end
   redis.call('ZADD', P .. 'open', NOW, id)
+  index_event(id, NOW, meta, rows_seconds)
   enqueue(id)
 end
 
@@ -118,4 +120,10 @@ for i = 5, #ARGV, 6 do
   totals[status] = (totals[status] or 0) + 1
 end
 for status, total in pairs(totals) do count('deliveries:' .. status, total) end
+
+local created = (totals.accepted or 0) + (totals.conflict or 0)
+if created > 0 and count_indexed(created) == created then  -- for the first time: are there any others?
+  local others = redis.call('EXISTS', P .. 'done', P .. 'dead') + #redis.call('ZRANGE', P .. 'open', created, created)
+  if others == 0 then redis.call('HSET', P .. 'of', 'filled', gap()) end
+end
 return replies

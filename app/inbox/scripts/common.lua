@@ -29,6 +29,10 @@
 --   jobhook:probe:…              keys of a delivery on trial (probe.lua); deleted at once
 --   jobhook:cursor       string  where in `open` the next sweep goes on looking
 --   jobhook:wake         list    at most one token: whoever waits for events pops it, and looks
+--   jobhook:of:<what>:<name> zset what events are found by: their type, resource, classes of error; by time received
+--   jobhook:of:<what>s   zset    the names there are of types and of errors, by time of the last
+--   jobhook:of:late      zset    events that may outlive their rows in these, by time received
+--   jobhook:of           hash    whether all events are in them (see `gap`)
 --
 -- All times are the server's, in milliseconds, so the clocks of receivers and workers do not matter.
 
@@ -86,6 +90,99 @@ end
 -- A counter that cannot be counted up is no reason to fail.
 local function count(what, by) redis.pcall('HINCRBY', P .. 'counts', what, by or 1) end
 
+-- Beside their states, events are found by what they are of: a sorted set for each type, resource and class of error
+-- (app/inbox/search.py). They only help to find: one that cannot be used is no reason to refuse anything, and what
+-- it held is put together again by the sweep.
+
+-- Types, and classes of errors, that have a set of their own. What goes beyond that shares the one without a name.
+local MOST_NAMES, LONGEST_NAME = 200, 200
+
+-- Rows are kept for as long as a record is kept that was closed within this part of the retention.
+local LATE = 0.25
+local function late_after(retention) return LATE * retention * 1000 end
+local function rows_live(retention) return math.ceil((1 + LATE) * retention) end
+
+local function add_row(key, score, member)
+  local added = redis.pcall('ZADD', key, score, member)
+  if type(added) ~= 'table' then return added end
+  redis.call('DEL', key, P .. 'of')  -- of another type, put there by hand
+  return redis.call('ZADD', key, score, member)
+end
+
+local registered = {}
+-- The set of a type or a class of error.
+local function rows_of(what, name)
+  local key = P .. 'of:' .. what .. ':' .. (#name > LONGEST_NAME and '' or name)
+  if #name <= LONGEST_NAME and not registered[key] then
+    registered[key] = key
+    local names = P .. 'of:' .. what .. 's'
+    if add_row(names, NOW, name) == 1 and #redis.call('ZRANGE', names, MOST_NAMES, MOST_NAMES) > 0 then
+      redis.call('ZREM', names, name)
+      registered[key] = P .. 'of:' .. what .. ':'
+    end
+  end
+  return registered[key] or key
+end
+
+-- An event that has been open for long, or is put back to work, may be there when its rows have gone.
+local function keep_findable(id, received, seconds)
+  add_row(P .. 'of:late', received, id)
+  redis.call('EXPIRE', P .. 'of:late', seconds)
+end
+
+-- Type and resource in the meta, decoded only if it is not as receivers write it. (Without a type it is no record.)
+local function of_meta(meta)
+  local name, resource = string.match(meta, '^{"type":"([^"\\]+)","event_id":"?[^"\\]*"?,"resource":"([^"\\]+)"')
+  if name then return name, resource end
+  local known, decoded = pcall(cjson.decode, meta)
+  if not known or type(decoded) ~= 'table' then return nil end
+  name, resource = decoded.type, decoded.resource
+  return type(name) == 'string' and name or nil, type(resource) == 'string' and resource or nil
+end
+
+local type_rows, subjects = {}, {}
+-- Makes an event one that is found by its type and resource; for so many seconds at least.
+local function index_event(id, received, meta, seconds)
+  local name, resource = of_meta(meta)
+  if not name then return end
+  if not type_rows[name] then
+    type_rows[name] = rows_of('type', name)
+    subjects[name] = P .. 'of:resource:' .. string.lower(string.match(name, '^[^._:/ ]*')) .. '/'
+  end
+  add_row(type_rows[name], received, id)
+  if not resource then return end
+  local key = subjects[name] .. resource
+  add_row(key, received, id)
+  redis.call('EXPIRE', key, seconds)
+  if string.sub(id, -1) == '0' then  -- one in sixteen looks for rows that are too old
+    local old = redis.call('ZRANGE', key, '-inf', NOW - seconds * 1000, 'BYSCORE', 'LIMIT', 0, 100)
+    if #old > 0 then redis.call('ZREM', key, unpack(old)) end
+  end
+end
+
+-- … and by the errors of an attempt.
+local function index_errors(id, received, classes)
+  for _, class in ipairs(classes) do add_row(rows_of('error', class), received, id) end
+end
+
+-- What has been counted, but not as being in these sets: what processes of earlier releases have done. As long as that
+-- is the number that the field `filled` has, all events can be found by them. Otherwise the sweep goes through all.
+local function gap()
+  local uncounted = -(tonumber(redis.pcall('HGET', P .. 'of', 'indexed')) or 0)
+  local counted = redis.pcall('HMGET', P .. 'counts', 'deliveries:accepted', 'deliveries:conflict',
+    'attempts:retry', 'attempts:dead', 'attempts:crashed')
+  for _, number in ipairs(counted.err and {} or counted) do uncounted = uncounted + (tonumber(number) or 0) end
+  return string.format('%d', uncounted)
+end
+
+-- Counts what has been put in. Returns how much that was so far, since ever.
+local function count_indexed(number)
+  local indexed = redis.pcall('HINCRBY', P .. 'of', 'indexed', number)
+  if type(indexed) ~= 'table' then return indexed end
+  redis.call('DEL', P .. 'of')
+  return redis.call('HINCRBY', P .. 'of', 'indexed', number)
+end
+
 -- What a script that enqueues begins with: the job of app/inbox/jobs.py, as JSON, for `enqueue` to copy.
 local function set_job(fields)
   redis.call('DEL', P .. 'job')
@@ -140,17 +237,20 @@ local function revive(id, state, window)
   redis.call('HSET', key, 'attempt', 0)
   redis.call('PERSIST', key)
   expire_markers(id, window)
-  redis.call('ZADD', P .. 'open', tonumber(fields(id, 'received')[1]) or NOW, id)
+  local received = tonumber(fields(id, 'received')[1]) or NOW
+  redis.call('ZADD', P .. 'open', received, id)
+  keep_findable(id, received, window)
   requeue(id, state)
 end
 
 -- A final state. The record stays for the retention. A dead event's marker goes with it, so that a
 -- redelivery after that is a new event and not swallowed.
-local function close(id, state, retention)
+local function close(id, state, retention, received)
   redis.call('HSET', event_key(id), 'state', state)
   redis.call('ZREM', P .. 'open', id)
   redis.call('ZADD', P .. state, NOW, id)
   redis.call('EXPIRE', event_key(id), retention)
+  if NOW - received > late_after(retention) then keep_findable(id, received, rows_live(retention)) end
   if state == 'dead' then expire_markers(id, retention) end
 end
 
@@ -218,17 +318,20 @@ end
 -- kills its worker does not keep doing so without pause.
 local function crash(id, message, max_attempts, retention)
   local key = event_key(id)
-  local record = fields(id, 'token', 'attempt', 'started', 'worker', 'turn')
+  local record = fields(id, 'token', 'attempt', 'started', 'worker', 'turn', 'received')
   if not record[1] or not tonumber(record[2]) then return set_aside(id) end
+  local received = tonumber(record[6]) or NOW
   redis.call('ZREM', P .. 'running', id)
   redis.call('HSET', key, 'attempt:' .. record[1], cjson.encode({
     attempt = tonumber(record[2]), started = tonumber(record[3]), ended = NOW, worker = record[4],
     outcome = 'crashed', error = { type = 'WorkerDied', message = message } }))
   count('attempts:crashed')
+  index_errors(id, received, { 'WorkerDied' })
+  count_indexed(1)
   pass_turn(id, record[5])
   local crashes = redis.call('HINCRBY', key, 'crashes', 1)
   if crashes >= max_attempts then
-    close(id, 'dead', retention)
+    close(id, 'dead', retention, received)
     count('events:dead')
   else
     retry(id, (crashes - 1) * 1000)

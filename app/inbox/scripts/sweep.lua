@@ -2,7 +2,8 @@
 -- Heals and tidies, at most once per interval whoever asks: every unfinished event is either in line,
 -- leased, or waiting for its time; what has been forgotten on the way is found here (P2).
 --
--- ARGV  RQ job, interval (ms), patience (ms), most of each kind, max attempts, retention (s), lease (ms), slice
+-- ARGV  RQ job, interval (ms), patience (ms), most of each kind, max attempts, retention (s), lease (ms), slice,
+--       time to make others findable (ms)
 -- Returns {due, expired, lost, trimmed, mended, broken, misfits}, or an empty list if it is not yet time.
 --   mended   how many unfinished events were in no index, or in a wrong one, and are where they belong again
 --   broken   the ids of events set aside, because their record is gone or cannot be read
@@ -10,7 +11,7 @@
 
 local interval, patience, most = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local max_attempts, retention, length = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
-local size_of_slice = tonumber(ARGV[8])
+local size_of_slice, round_ms = tonumber(ARGV[8]), tonumber(ARGV[9])
 
 -- A shared key of another type cannot be used, and no other script runs as long as it is there. What it held is
 -- put together again below.
@@ -54,8 +55,9 @@ local function mend(id)
   if not received or redis.call('HEXISTS', key, 'meta') + redis.call('HEXISTS', key, 'body') < 2 then
     return set_aside(id)
   end
+  if NOW - received > late_after(retention) then keep_findable(id, received, rows_live(retention)) end
   if state == 'done' or state == 'dead' then
-    close(id, state, retention)
+    close(id, state, retention, received)
   elseif redis.call('ZSCORE', P .. state, id) then
     return
   elseif state == 'queued' then
@@ -129,11 +131,84 @@ if redis.call('LLEN', LIST) > 0 then wake() end
 local trimmed = 0
 for _, state in ipairs({ 'done', 'dead' }) do
   local gone = until_(state, NOW - retention * 1000 - 1000)
-  if #gone > 0 then trimmed = trimmed + redis.call('ZREM', P .. state, unpack(gone)) end
+  if #gone > 0 then
+    trimmed = trimmed + redis.call('ZREM', P .. state, unpack(gone))
+    redis.pcall('ZREM', P .. 'of:late', unpack(gone))
+  end
   for _, id in ipairs(state == 'dead' and gone or {}) do  -- a worker of a release before left it its whole life
     if redis.call('EXISTS', event_key(id)) == 0 then redis.call('DEL', P .. 'said:' .. id) end
   end
 end
 redis.call('ZREMRANGEBYSCORE', P .. 'broken', '-inf', NOW - BROKEN_LIFE * 1000)
+
+-- Rows of what events are found by, once their records have expired: so many of each kind, and names without rows.
+local too_old = NOW - rows_live(retention) * 1000
+for _, what in ipairs({ 'type', 'error' }) do
+  local left, names = most, redis.pcall('ZRANGE', P .. 'of:' .. what .. 's', 0, -1)
+  if names.err then names = {} end
+  names[#names + 1] = ''
+  for _, name in ipairs(names) do
+    local key = P .. 'of:' .. what .. ':' .. name
+    local old = left > 0 and redis.pcall('ZRANGE', key, '-inf', too_old, 'BYSCORE', 'LIMIT', 0, left) or {}
+    if not old.err and #old > 0 then
+      redis.call('ZREM', key, unpack(old))
+      left = left - #old
+    end
+    if name ~= '' and redis.call('EXISTS', key) == 0 then redis.call('ZREM', P .. 'of:' .. what .. 's', name) end
+  end
+end
+
+-- The classes of the errors in an event's history: of each attempt there is a line, unless it was a mere wait.
+local function errors_in(id, attempts)
+  local classes = {}
+  for number = 1, attempts do
+    local line = redis.call('HGET', event_key(id), 'attempt:' .. number)
+    local known, entry = pcall(cjson.decode, line or '')
+    local errors = known and type(entry) == 'table' and (entry.errors or { entry.error }) or {}
+    for _, error in ipairs(errors) do
+      if type(error) == 'table' and type(error.type) == 'string' then classes[#classes + 1] = error.type end
+    end
+  end
+  return classes
+end
+
+-- Puts events that processes of earlier releases have recorded where they are found: slice after slice of all there
+-- are, for a few milliseconds. Should such a process go on meanwhile, the round begins again.
+local ROUND, AT_ONCE = { 'open', 'dead', 'done' }, 50
+local function index_slice(set, cursor)
+  local slice = redis.call('ZSCAN', P .. set, cursor, 'COUNT', AT_ONCE)
+  for i = 1, #slice[2], 2 do
+    local id, ended = slice[2][i], set == 'open' and NOW or tonumber(slice[2][i + 1])
+    local record = fields(id, 'received', 'meta', 'state', 'token')
+    local received, attempts = tonumber(record[1]), tonumber(record[4]) or 0
+    if received and record[2] then
+      index_event(id, received, record[2], rows_live(retention))
+      if record[3] ~= 'done' or attempts > 1 then index_errors(id, received, errors_in(id, attempts)) end
+      if ended - received > late_after(retention) then keep_findable(id, received, rows_live(retention)) end
+    end
+  end
+  return slice[1]
+end
+
+local function go_round()
+  local known, wanted = redis.pcall('HMGET', P .. 'of', 'filled', 'round'), gap()
+  if known.err then redis.call('DEL', P .. 'of') end
+  if known.err or known[1] == wanted then return end
+  local began, place, cursor = string.match(known[2] or '', '^(%-?%d+) (%d+) (%d+)$')
+  place = began == wanted and tonumber(place) or 1
+  if began ~= wanted then cursor = '0' end
+  local begun = os.clock()
+  repeat
+    if not ROUND[place] then
+      redis.call('HDEL', P .. 'of', 'round')
+      redis.call('HSET', P .. 'of', 'filled', wanted)
+      return
+    end
+    cursor = index_slice(ROUND[place], cursor)
+    if cursor == '0' then place = place + 1 end
+  until (os.clock() - begun) * 1000 >= round_ms
+  redis.call('HSET', P .. 'of', 'round', wanted .. ' ' .. place .. ' ' .. cursor)
+end
+go_round()
 
 return { #due, #expired, #lost, trimmed, mended, broken, misfits }

@@ -12,6 +12,7 @@
 --     fields     names and values, in turn, to write into the record
 --     uncounted  whether it was only a wait: it leaves no line, and the number of attempts as it was
 --     unhandled  whether nobody wants the event
+--     errors     the classes of the errors in it
 --     handled    {resource, occurred (s), handlers}: which handlers have finished, for `superseded`
 -- Returns {ended, next, paused}
 --   ended  1: recorded; 0: the token is no longer current, so nothing was changed; -1: there was none to end
@@ -37,7 +38,7 @@ end
 
 local function finish(ended)
   local id, outcome, key = ended.id, ended.outcome, event_key(ended.id)
-  local record = fields(id, 'token', 'state', 'attempt:' .. ended.token, 'turn', 'attempt')
+  local record = fields(id, 'token', 'state', 'attempt:' .. ended.token, 'turn', 'attempt', 'received')
   if record[1] ~= ended.token then return 0 end
   if record[2] ~= 'running' then
     if record[3] == ended.attempt or ended.uncounted then return 1 end  -- asked again, because the reply was lost
@@ -56,11 +57,16 @@ local function finish(ended)
   count('attempts:' .. (ended.uncounted and 'wait' or outcome))
   if ended.unhandled then count('events:unhandled') end
   if ended.handled then note_handled(ended.handled) end
+  local received = tonumber(record[6]) or NOW
+  if outcome ~= 'done' and not ended.uncounted then
+    index_errors(id, received, ended.errors)
+    count_indexed(1)
+  end
   pass_turn(id, record[4])
   if outcome == 'retry' then
     retry(id, ended.delay)
   else
-    close(id, outcome, given.retention)
+    close(id, outcome, given.retention, received)
     count('events:' .. outcome)
   end
   return 1
