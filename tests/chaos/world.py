@@ -197,10 +197,6 @@ class World:
             if pid := redis.hget(key, "pid"):
                 self._pids[key.removeprefix(b"rq:worker:")] = int(pid)
 
-    def known_workers(self) -> set[int]:
-        """The process ids of all that have been workers by RQ's notes."""
-        return set(self._pids.values())
-
     def strays(self) -> set[int]:
         """The process ids of workers that have outlived their supervisor."""
         services = [*self.receivers, *self.supervisors]

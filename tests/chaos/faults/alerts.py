@@ -7,10 +7,9 @@ from typing import Any
 
 from app.inbox.alerts import KEY
 from tests.chaos.fault import fault
-from tests.chaos.processes import kill
+from tests.chaos.processes import kill, owner, parent
 from tests.chaos.world import World
 from tests.support import wait_until
-from tests.support.processes import children
 from tests.support.sink import Sink, sink
 
 EVENTS = 60
@@ -53,14 +52,8 @@ def _restart(world: World, environment: dict[str, str]) -> None:
 def kill_while_sending(world: World) -> float:
     """With the process that sends it, between the claim and the answer. The other supervisor sends it, once."""
     with _told(world) as taker:
-        world.note_workers()
-        told_by = [
-            (supervisor.pid, pid)
-            for supervisor in world.supervisors
-            for pid in children(supervisor.pid)
-            if pid not in world.known_workers()
-        ]
-        for pid in told_by[0] if told_by else ():
+        sender = owner(taker.port_of_the_last, [supervisor.pid for supervisor in world.supervisors])
+        for pid in (parent(sender), sender) if sender else ():
             kill(world.ledger, pid, "kill -9")
         taker.asked.clear()
         taker.go_on.set()
