@@ -1,6 +1,6 @@
 # The commands of a working day. All they need is Python 3.11 or later and make.
 .DEFAULT_GOAL := help
-.PHONY: help setup run check test mutants lint format chaos chaos-quick bench bench-full lock audit clean
+.PHONY: help setup run check test mutants lint format chaos chaos-quick bench bench-full lock audit sbom clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -77,6 +77,12 @@ audit:  ## Look up known vulnerabilities of what production installs; needs the 
 		&& "$$folder/bin/pip" --disable-pip-version-check --no-input install --quiet --only-binary :all: pip-audit \
 		&& "$$folder/bin/pip-audit" --strict --disable-pip --require-hashes -r requirements.txt \
 		|| { echo "The audit has failed: a vulnerability is named above, or the database could not be asked."; exit 1; }
+
+sbom:  ## Write sbom.json: what production installs, as CycloneDX; needs the network
+	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && $(PYTHON) -m venv "$$folder" \
+		&& "$$folder/bin/pip" --disable-pip-version-check --no-input install --quiet --only-binary :all: cyclonedx-bom \
+		&& "$$folder/bin/cyclonedx-py" requirements requirements.txt --pyproject pyproject.toml --output-reproducible \
+			--of JSON -o sbom.json && echo "Written: sbom.json"
 
 clean:  ## Remove what was installed and the local data
 	@rm -rf $(VENV) .data .coverage .coverage.*

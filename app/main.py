@@ -20,6 +20,7 @@ from app.config.sources import load_settings
 from app.delivery.scheme import Scheme
 from app.errors import ConfigError, describe
 from app.inbox.inbox import Inbox
+from app.inbox.measured import measured
 from app.ops import logs
 from app.ops.hangup import on_hangup
 from app.ops.health import COMMAND_SECONDS, Health, refuse_to_start
@@ -92,6 +93,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         inbox.stats,
         lambda: measure(reloader.settings, redis),
         lambda: reloader.problem is None,
+        lambda: measured(redis),
         [refusal.slug for refusal in REFUSALS],
         FAULTS,
         DROPPED,

@@ -1,18 +1,18 @@
 """The workers: they process what the receiver has recorded, and heal what was left unfinished.
 
-What a handler needs is here: `from workers import on, Event, JobsiteOn, AsyncJobsiteOn, Permanent, RetryAfter`.
+What handlers need is here: `from workers import on, on_dead, Event, JobsiteOn, AsyncJobsiteOn, Permanent, RetryAfter`.
 """
 
 from typing import TYPE_CHECKING, Any
 
 from workers.event import Event
-from workers.registry import on
+from workers.registry import on, on_dead
 from workers.retry import Permanent, RetryAfter
 
 if TYPE_CHECKING:
     from workers.jobsiteon import AsyncJobsiteOn, JobsiteOn
 
-__all__ = ["AsyncJobsiteOn", "Event", "JobsiteOn", "Permanent", "RetryAfter", "on"]
+__all__ = ["AsyncJobsiteOn", "Event", "JobsiteOn", "Permanent", "RetryAfter", "on", "on_dead"]
 
 
 def __getattr__(name: str) -> Any:

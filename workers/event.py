@@ -2,11 +2,12 @@
 
 import inspect
 from asyncio import Future
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cached_property
 from inspect import CORO_CREATED
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import orjson
@@ -43,12 +44,20 @@ class StepNotRun(JobhookError):
 class Event:
     """One JobsiteOn event, for one attempt of one handler. Nothing in it can be changed."""
 
-    def __init__(self, record: Record, inbox: Inbox, handler: str, attempt: int | None = None) -> None:
+    def __init__(
+        self,
+        record: Record,
+        inbox: Inbox,
+        handler: str,
+        attempt: int | None = None,
+        errors: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self._record = record
         self._inbox = inbox
         self._handler = handler
         self._attempt = record.attempt if attempt is None else attempt
         self._finished = dict(record.steps)
+        self._errors = errors
         self._names: set[str] = set()
         self._awaitables: list[tuple[str, Coroutine[Any, Any, Any]]] = []
 
@@ -81,6 +90,11 @@ class Event:
     def resource(self) -> str | None:
         """What the event is about, such as `invoice/inv_1`, if it could be told."""
         return self._record.resource
+
+    @property
+    def errors(self) -> Mapping[str, str]:
+        """For `@on_dead`: why each handler has given up, by the handler's name. Empty as long as the event lives."""
+        return self._errors
 
     @cached_property
     def received_at(self) -> datetime:

@@ -31,6 +31,8 @@ def show(registry: Registry) -> None:
     """A line in the log for each handler."""
     for entry in described(registry):
         log.info("handler", **entry | {"wants": ", ".join(entry["wants"])})
+    for one in registry.of_the_dead:
+        log.info("handler of the dead", handler=one.name, wants=one.wants, at=written_at(one.function))
 
 
 def announce(redis: "Redis", registry: Registry) -> None:

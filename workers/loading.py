@@ -37,7 +37,7 @@ def load(settings: Settings) -> Registry:
         from workers import forward  # noqa: PLC0415 - httpx and its TLS context: only those who forward pay for them
 
         forward.register(registry, settings)
-    refuse_unknown_needs(registry.handlers)
+    refuse_unknown_needs([*registry.handlers, *registry.of_the_dead])
     return registry
 
 

@@ -13,6 +13,7 @@ from rq.job import Job, get_current_job
 
 from app.config.sources import load_settings
 from app.inbox.inbox import Inbox, connect
+from app.inbox.record import Ended
 from workers.loading import load
 from workers.processor import Processor
 
@@ -22,8 +23,13 @@ def process() -> None:
     id = cast(Job, get_current_job()).id
     processor = _processor()
     assignment = processor._inbox.work(f"{socket.gethostname()}-{os.getpid()}", want=id)
-    if assignment.taken and (ended := processor.process(assignment.taken, assignment.paused)):
-        processor._inbox.work("", ended, want="")
+    ended = processor.process(assignment.taken, assignment.paused) if assignment.taken else None
+    if assignment.taken and ended and _record(processor, ended):
+        processor.tell_of(ended, assignment.taken)
+
+
+def _record(processor: Processor, ended: Ended) -> bool | None:
+    return processor._inbox.work("", ended, want="", counts=processor.measures.due(at_once=True)).recorded
 
 
 @cache

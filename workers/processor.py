@@ -2,7 +2,7 @@
 
 import inspect
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextvars import copy_context
 from queue import SimpleQueue
 from threading import Thread
@@ -14,16 +14,19 @@ import structlog
 from redis.exceptions import ConnectionError, RedisError, TimeoutError  # noqa: A004
 
 from app.config.reload import LOOK_SECONDS, Reloader
+from app.errors import describe
+from app.inbox import measured
 from app.inbox.inbox import Inbox
-from app.inbox.record import HANDLER_STEP, Ended, Handled, Record
+from app.inbox.record import HANDLER_STEP, TRIES, Ended, Handled, Record, Tries
 from app.ops import logs, printed
 from app.ops.rounds import Rounds
 from app.store.pools import connections_in_use, drop_connections
-from workers import history
+from workers import frames, history
 from workers.answered import Answered
 from workers.coroutines import Coroutines
 from workers.event import Event, LeaseLost
 from workers.jobsiteon import AsyncJobsiteOn, JobsiteOn
+from workers.measures import Measures
 from workers.progress import Limits, Progress, Settled
 from workers.registry import Handler, Registry
 from workers.resources import Resources
@@ -56,9 +59,13 @@ class Processor:
             retry_for = max(retry_for, math.ceil(span(settings.max_attempts) / 3600) * 3600.0)
         self._limits = Limits(settings.max_attempts, retry_for)
         self._resources = Resources(inbox)
+        all_of_them = [*registry.handlers, *registry.of_the_dead]
         # If no handler asks JobsiteOn's API, nothing of its answers is cached that an event could make out of date.
-        self._uses_api = any(need.type in {JobsiteOn, AsyncJobsiteOn} for h in registry.handlers for need in h.needs)
+        self._uses_api = any(need.type in {JobsiteOn, AsyncJobsiteOn} for h in all_of_them for need in h.needs)
         self._coroutines = Coroutines()
+        self._took: dict[str, float] = {}
+        """Seconds that each handler has run in this attempt, by name."""
+        self.measures = Measures()
 
     def process(self, record: Record, paused: Mapping[str, float] = NOTHING) -> Ended | None:
         """Runs those of an event's handlers that are due and not `paused`. Never raises what a handler raised.
@@ -66,6 +73,7 @@ class Processor:
         None if the event has to wait for its turn: it is given back already.
         """
         begun = monotonic()
+        self._took = {}
         progress = Progress(record, self._registry)
         progress.pause(paused)
         try:
@@ -79,6 +87,7 @@ class Processor:
             settled = progress.settle(self._limits)
         elapsed = monotonic() - begun
         history.tell(record, settled, elapsed, len(progress.wanted))
+        self._measure(record, settled)
         return Ended(
             id=record.id,
             token=record.token,
@@ -90,6 +99,52 @@ class Processor:
             fields=settled.fields,
             handled=_handled(record, progress),
         )
+
+    def _measure(self, record: Record, settled: Settled) -> None:
+        if record.token == 1 and self._took and record.started:
+            self.measures.add(measured.waited(record.started - record.received))
+        failures = {failure.handler: failure for failure in settled.failures}
+        for name, seconds in self._took.items():
+            failure = failures.get(name)
+            if failure is None:
+                self.measures.add(measured.run(name, "finished", seconds))
+                continue
+            waited = not failure.given_up and is_mere_wait(failure.error)
+            outcome = "waited" if waited else "given_up" if failure.given_up else "failed"
+            self.measures.add(measured.run(name, outcome, seconds))
+            if not waited:
+                kind = type(leaves(failure.error)[0])
+                self.measures.add(measured.failed(f"{kind.__module__}.{kind.__qualname__}"))
+
+    def must_tell_of(self, ended: Ended, record: Record) -> bool:
+        """Whether somebody wants to know that an event has died, as soon as that is recorded."""
+        return ended.outcome == "dead" and bool(self._registry.for_the_dead(record.type))
+
+    def tell_of(self, ended: Ended, record: Record) -> None:
+        """Runs what is registered with `@on_dead` for an event, if that has died and it is recorded. Never raises."""
+        if not self.must_tell_of(ended, record):
+            return
+        errors = dict(_reasons(ended, record))
+        limit, others = time_limit(self._timeout), connections_in_use(self._inbox.redis)
+        running = ""
+        try:
+            with limit:
+                for handler in self._registry.for_the_dead(record.type):
+                    running = handler.name
+                    self._tell_one(handler, Event(record, self._inbox, handler.name, errors=errors))
+        except HandlerTimeout as timeout:
+            _say_failed(running, record.id, timeout)
+        if limit.has_struck:
+            drop_connections(self._inbox.redis, but=others)
+            self._resources.drop()
+
+    def _tell_one(self, handler: Handler, event: Event) -> None:
+        try:
+            self.call(handler, event)
+        except HandlerTimeout:
+            raise
+        except BaseException as error:  # noqa: BLE001 - whatever it is, it changes nothing of the event
+            _say_failed(handler.name, event.id, error)
 
     def follow_keys(self) -> None:
         """From now on takes over keys that change, in this process; its supervisor says so for all."""
@@ -176,10 +231,12 @@ class Processor:
         attempt = progress.attempt_of(handler)
         answered = Answered(self._inbox, record, handler.name, attempt) if handler.needs else None
         failure: BaseException | None = None
+        begun = monotonic()
         try:
             self.call(handler, Event(record, self._inbox, handler.name, attempt), answered)
         except BaseException as error:  # noqa: BLE001 - a handler's sys.exit() is its failure, not ours
             failure = error
+        self._took[handler.name] = monotonic() - begun
         if answered:
             answered.end(is_continued=failure is not None and is_mere_wait(failure))
         return failure
@@ -223,6 +280,20 @@ class Processor:
         by_place = [self._resources(need.type) for need in handler.needs if not need.by_name]
         by_name = {need.parameter: self._resources(need.type) for need in handler.needs if need.by_name}
         return handler.function(event, *by_place, **by_name)
+
+
+def _say_failed(handler: str, id: str, error: BaseException) -> None:
+    """Logs that an `@on_dead` has failed; its type and place alone, since a message may quote a payload (P7)."""
+    where = frames.place(leaves(error)[0])
+    log.error("on_dead failed", id=id, handler=handler, **describe(error) | ({"where": where} if where else {}))
+
+
+def _reasons(ended: Ended, record: Record) -> Iterator[tuple[str, str]]:
+    """Why each handler has given up that has: in this attempt, or in one before."""
+    before = {TRIES + name: tries.stored for name, tries in record.tries.items()}
+    for name, stored in (before | ended.fields).items():
+        if name.startswith(TRIES) and (tries := Tries.read(stored.encode())).due is None:
+            yield name.removeprefix(TRIES), tries.why
 
 
 def _handled(record: Record, progress: Progress) -> Handled | None:

@@ -50,6 +50,8 @@ class Registry:
     """The handlers of this process, in the order in which they were registered."""
 
     handlers: list[Handler] = field(default_factory=list)
+    of_the_dead: list[Handler] = field(default_factory=list)
+    """Those that are run when an event has died (`on_dead`)."""
 
     def on(
         self,
@@ -92,6 +94,32 @@ class Registry:
             return function
 
         return register
+
+    def on_dead(self, pattern: str = "*") -> Callable[[F], F]:
+        """Registers the decorated function to be run when an event of such a type has died: by default, any event.
+
+        It is given the event, whose `errors` say why it has died, and what else a handler may ask for. It runs in the
+        worker, once the end of the event is recorded. Whatever it does or raises changes nothing of the event: that it
+        has failed is logged. It is not tried again.
+
+        Raises:
+            ConfigError: the function could not be run, or the pattern is none.
+        """
+        if callable(pattern) or not isinstance(pattern, str) or not pattern.strip():
+            raise ConfigError('@on_dead needs to know which events: @on_dead("invoice.*"), or @on_dead() for all.')
+
+        def register(function: F) -> F:
+            known_as = _name(function, None)
+            refuse_what_would_not_run(known_as, function)
+            one = Handler(known_as, function, wanted(pattern), pattern, needs=needs(known_as, function))
+            self.of_the_dead.append(one)
+            return function
+
+        return register
+
+    def for_the_dead(self, type: str) -> list[Handler]:
+        """What is to be run when an event of this type has died, each once."""
+        return list({one.name: one for one in self.of_the_dead if one.pattern.match(type.casefold())}.values())
 
     def add(
         self,
@@ -159,3 +187,4 @@ def _shown(function: Any) -> str:
 
 registry = Registry()
 on = registry.on
+on_dead = registry.on_dead

@@ -23,27 +23,21 @@ from redis.exceptions import ConnectionError as RedisAway
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeout
 
-from app.config.reload import Reloader
+from app.config.reload import LOOK_SECONDS, Reloader
 from app.config.settings import Settings
 from app.config.sources import load_settings, notes
 from app.errors import ConfigError, describe
-from app.inbox import alerts
 from app.inbox.heartbeat import Heartbeat
 from app.inbox.inbox import LEASE_MARGIN_SECONDS, Inbox, connect
-from app.ops import hangup, logs, messenger, systemd, watch
+from app.ops import hangup, logs, systemd
 from app.ops.health import refuse_to_start
 from app.ops.pulse import Pulse
+from app.ops.rounds import Rounds
 from app.store import connections
-from workers import presence
-from workers import worker as working
+from workers import presence, roles
 from workers.child import Child, Forked, fork
-from workers.known import announce, show
-from workers.loading import load
-from workers.presence import Presence
-from workers.processor import Processor
-from workers.status import Status
+from workers.lookout import Lookout
 from workers.stopping import Stop
-from workers.worker import LEAVE_SECONDS, Worker
 
 TICK_SECONDS = 1.0
 ANSWER_SECONDS = 1.0
@@ -72,13 +66,11 @@ class Supervisor:
         self._not_before = 0.0
         self._pause = 0.0
         self._tidy_at = 0.0
-        self._watch_at = 0.0
-        self._turn: alerts.Turn | None = None
-        """The right to look for alerts, for the process that is to be started."""
-        self._watcher: Child | None = None
-        """The process that looks for alerts now."""
+        self._lookout = Lookout(settings, self._inbox.redis)
         self._pulse: Pulse | None = None
         self._reloader = Reloader(settings, self._use)
+        # In a thread, because a manager of secrets may keep it waiting, and the sweep has to go on.
+        self._keys = Rounds("keys", LOOK_SECONDS, self._reloader.look)
 
     def run(self) -> None:
         """Supervises until stopped.
@@ -95,17 +87,19 @@ class Supervisor:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         if not hangup.is_of_a_terminal():
             # Forked processes keep this handler, and a SIGHUP for all does not end them. They look for themselves.
-            signal.signal(signal.SIGHUP, lambda *_: self._reloader.ask())
+            signal.signal(signal.SIGHUP, lambda *_: self._ask_for_keys())
         # What the workers share with the supervisor is not to be copied because a garbage collector looked at it.
         gc.collect()
         gc.freeze()
         self._begin_pulse()
         try:
             self._check_handlers()
+            self._keys.start()
             log.info("supervisor started", workers=self._settings.workers, pid=os.getpid())
             systemd.notify("READY=1")
             while self._tick():
                 self._wait()
+            self._keys.close()
             self._heartbeat.leave()
             log.info("supervisor stopped")
         except Forked:
@@ -114,15 +108,19 @@ class Supervisor:
         except BaseException:
             for child in self._children:
                 child.kill()
-            self._end_watcher()
+            self._lookout.end()
             self._end_pulse()
             raise
-        self._end_watcher()
+        self._lookout.end()
         self._end_pulse()
 
+    def _ask_for_keys(self) -> None:
+        self._reloader.ask()
+        self._keys.wake()
+
     def _use(self, settings: Settings) -> None:
-        """The keys for workers that are forked from now on. Those that run look for themselves."""
-        self._settings = settings
+        """The keys for processes that are forked from now on. Those that run look for themselves."""
+        self._settings = self._lookout.settings = settings
 
     def _wait(self) -> None:
         with suppress(TimeoutError):
@@ -171,11 +169,10 @@ class Supervisor:
                 raise ConfigError(f"JOBHOOK_HANDLERS: a process that was to import {names} ended with {reason}.")
 
     def _begin_check(self) -> None:
-        self._children.append(fork("check", partial(_check, self._settings)))
+        self._children.append(fork("check", partial(roles.check, self._settings)))
 
     def _tick(self) -> bool:
         """Does all that there is to do; whether there will be more."""
-        self._try(self._reloader.look)
         self._try(self._reap)
         self._try(self._pass_on_stops)
         self._try(self._kill_overdue)
@@ -189,7 +186,7 @@ class Supervisor:
             return False
         healed = self._try(self._heal)
         if self._stopping_since is None:
-            self._try(self._watch)
+            self._try(self._lookout.tick)
         # What could not be released waits for its lease.
         return healed or self._stopping_since is None or bool(self._children)
 
@@ -208,38 +205,13 @@ class Supervisor:
             return True
         return False
 
-    def _watch(self) -> None:
-        """Has a process of its own look for alerts when it is our turn: nothing waits for it, however it ends."""
-        if self._watcher:
-            if self._watcher.overdue:
-                self._watcher.kill()
-            if (reason := self._watcher.reap()) is None:
-                return
-            self._watcher = None
-            if reason != "exit code 0":
-                log.error("alerts: a look has not ended well, the next one goes on", reason=reason)
-        turn, self._turn = self._turn, None
-        if turn:
-            self._watcher = fork("alerts", partial(_look, self._settings, turn))
-
-    def _take_turn(self) -> None:
-        """Asks whether it is our turn to look for alerts, of all supervisors that there are."""
-        if self._settings.alert_urls and not self._watcher and monotonic() >= self._watch_at:
-            self._watch_at = monotonic() + watch.LOOK_SECONDS
-            self._turn = alerts.begin(self._inbox.redis, watch.LOOK_SECONDS, watch.TURN_SECONDS)
-
-    def _end_watcher(self) -> None:
-        """Ends the process that looks for alerts: what it has not sent, the next one sends."""
-        if self._watcher:
-            self._watcher.kill()
-
     def _spawn(self) -> None:
         if monotonic() < self._not_before:
             return
         while len(self._children) < self._settings.workers and not self._stop.asked:
             name = f"{socket.gethostname()}-{uuid4().hex[:12]}"
             try:
-                child = fork(name, partial(_work, self._settings, name, os.getpid()))
+                child = fork(name, partial(roles.work, self._settings, name, os.getpid()))
             except Exception:
                 self._put_off()
                 raise
@@ -322,48 +294,10 @@ class Supervisor:
                 log.error("key of a wrong type renamed, and its content put together again", key=key)
         self._heartbeat.beat()
         self._note_handlers()
-        self._take_turn()
+        self._lookout.take_turn()
         if monotonic() >= self._tidy_at:
             self._tidy_at = monotonic() + TIDY_SECONDS
             presence.entry("supervisor", self._inbox.redis).clean_registries()  # type: ignore[no-untyped-call]
-
-
-def _check(settings: Settings, status: Status) -> None:
-    try:
-        registry = load(settings)
-        messenger.refuse_unusable(settings)
-    except ConfigError:
-        status.has_told = True  # main() does, on the way out
-        raise
-    show(registry)
-    announce(connect(settings), registry)
-    status.is_ready = True
-    status.kill_at = monotonic() + LEAVE_SECONDS  # threads begun by what it has imported may take their time
-
-
-def _work(settings: Settings, name: str, supervisor: int, status: Status) -> None:
-    inbox = working.connect(settings)
-    logs.take_prints()
-    processor = Processor(inbox, load(settings), status)
-    processor.follow_keys()
-    stop = Stop()
-    stop.listen()
-    known = Presence(presence.entry(name, presence.client(settings)), settings.handler_timeout)
-    Worker(name, inbox, processor, known, stop=stop, status=status, supervisor=supervisor).run()
-    if os.getppid() != supervisor:
-        os.killpg(0, signal.SIGKILL)  # nobody is left to end what handlers have started
-
-
-def _look(settings: Settings, turn: alerts.Turn, status: Status) -> None:
-    """Looks for alerts once. The kernel ends it in time, though its supervisor may be gone or frozen by then."""
-    left = turn.until - watch.ENDS_BEFORE_SECONDS - monotonic()
-    signal.setitimer(signal.ITIMER_REAL, max(left, watch.SHORTEST_LOOK_SECONDS))
-    status.is_ready = True
-    status.kill_at = turn.until
-    try:
-        watch.look(settings, turn)
-    except RedisError as error:
-        log.warning("alerts: redis does not do its part", **describe(error))
 
 
 def main() -> None:

@@ -132,17 +132,28 @@ class Worker:
         self._handled += 1
         if self._ended:
             self._presence.count(succeeded=self._ended.outcome == "done")
+            if self._processor.must_tell_of(self._ended, record):
+                self._tell_of(self._ended, record)
+
+    def _tell_of(self, ended: Ended, record: Record) -> None:
+        """Records that an event has died, by itself and at once; then whoever wants to know is told."""
+        if self._exchange("").recorded:
+            self._status.kill_at = monotonic() + self._inbox.settings.handler_timeout + LEASE_MARGIN_SECONDS / 2
+            self._processor.tell_of(ended, record)
+            self._status.kill_at = inf
 
     def _exchange(self, want: str) -> Assignment:
         """Records the end in hand and brings what is wanted, as soon as Redis lets it."""
         pause = RECONNECT_SECONDS
+        measures = self._processor.measures
         while True:
+            counts = measures.due()
             try:
                 if self._unsure:
                     self._settle(self._inbox.work(self.name, self._ended, want=""))
                     self._inbox.release(self.name, "The worker lost its connection to Redis.", counts=False)
                     self._unsure = False
-                assignment = self._inbox.work(self.name, self._ended, want)
+                assignment = self._inbox.work(self.name, self._ended, want, counts)
             except RedisError as error:
                 self._unsure = True
                 pause = self._tell(error, pause)
@@ -151,6 +162,7 @@ class Worker:
                 self._inbox.redis.connection_pool.disconnect()
                 want = "" if self._should_stop else want
             else:
+                measures.sent(counts)
                 self._settle(assignment)
                 return assignment
 
@@ -194,6 +206,9 @@ class Worker:
         if self._is_full or (self._handled >= self._most and not self._stop.asked):
             log.info("worker has done its share", worker=self.name, events=self._handled, bytes=memory_bytes())
         self._processor.close()
+        if counts := self._processor.measures.due(at_once=True):
+            with suppress(RedisError):  # they are for metrics alone
+                self._inbox.work(self.name, want="", counts=counts)
         self._presence.leave()
 
 

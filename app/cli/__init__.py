@@ -13,6 +13,7 @@ from app import __version__
 from app.cli import (
     alerts,
     audit,
+    capacity,
     diagnose,
     doctor,
     document,
@@ -69,6 +70,7 @@ app.add_typer(keys.app)
 app.command()(alerts.alerts)
 app.command()(doctor.doctor)
 app.command()(doctor.settings)
+app.command()(capacity.capacity)
 app.command()(document.openapi)
 
 

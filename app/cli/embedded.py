@@ -118,10 +118,18 @@ class EmbeddedServer:
 
 
 def free_port() -> int:
-    """A port that nobody listens on at the moment."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody listens on at the moment, and another one each time: who asks for two uses both later."""
+    while True:
+        with socket.socket() as probe:
+            probe.bind((HOST, 0))
+            port = int(probe.getsockname()[1])
+        if port not in _given:
+            _given.add(port)
+            return port
+
+
+_given: set[int] = set()
+"""The ports that this process has been given."""
 
 
 def _answers(client: Redis, pid: int) -> bool:

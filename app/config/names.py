@@ -6,6 +6,8 @@ import re
 from app.config.settings import PREFIX, Settings
 
 ENV_FILE, SECRETS_DIR = PREFIX + "ENV_FILE", PREFIX + "SECRETS_DIR"
+SECRETS_MANAGER = PREFIX + "SECRETS_MANAGER"
+"""Where else settings are, in one of the forms of app/config/managers.py."""
 DEV = PREFIX + "DEV"
 """Set by `jobhook dev` for the processes that it starts: there, handlers meant for trying out are registered too."""
 METRICS_FOLDER = PREFIX + "METRICS_FOLDER"
@@ -38,7 +40,7 @@ def variable(field: str) -> str:
 
 FIELDS = {variable(field): field for field in Settings.model_fields}
 """The field of each variable."""
-_KNOWN = {*FIELDS, ENV_FILE, SECRETS_DIR, DEV, METRICS_FOLDER}
+_KNOWN = {*FIELDS, ENV_FILE, SECRETS_DIR, SECRETS_MANAGER, DEV, METRICS_FOLDER}
 
 
 def is_known(name: str) -> bool:

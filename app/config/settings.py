@@ -113,7 +113,8 @@ class Settings(BaseSettings):
     durability: Durability = Field(
         "fsync",
         description="What is waited for before the 200. `fsync`: the disk. `replica`: a replica's disk too. "
-        "`memory`: Redis's memory.",
+        "`memory`: Redis's memory. `service`: nothing more than the answer, of a managed Redis that gives it when the "
+        "write is durable.",
     )
     dedupe_window: Duration = Field(
         30 * 86400.0, ge=60, le=LONGEST_SECONDS, description="How long a redelivery is recognised."

@@ -1,4 +1,4 @@
-"""Where settings come from (environment, `.env`, secret files), and what is wrong with what stands there."""
+"""Where settings come from (environment, `.env`, secret files, a manager of secrets), and what is wrong there."""
 
 import os
 import re
@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from app.config.files import Entry, read_env_file, read_secret_files
+from app.config.managers import read_manager
 from app.config.names import (
     DEV,
     ENV_FILE,
@@ -17,6 +18,7 @@ from app.config.names import (
     OWN_PREFIXES,
     REDIS_URL,
     SECRETS_DIR,
+    SECRETS_MANAGER,
     complaint,
     is_known,
     is_like_redis_url,
@@ -47,8 +49,8 @@ def load_settings(**overrides: Any) -> Settings:
     """The settings of this process; `overrides` (by field name) win over every source.
 
     Sources, the first wins: the environment, the file `.env` (or `$JOBHOOK_ENV_FILE`), the files in
-    `/run/secrets` (or `$JOBHOOK_SECRETS_DIR`), where Docker and Kubernetes put secrets. What is set to
-    nothing counts as not set.
+    `/run/secrets` (or `$JOBHOOK_SECRETS_DIR`), where Docker and Kubernetes put secrets, and the manager
+    that `$JOBHOOK_SECRETS_MANAGER` names. What is set to nothing counts as not set.
 
     Raises:
         ConfigError: a value is missing or wrong, a source cannot be read to its end, or a name is none of a setting.
@@ -110,7 +112,7 @@ def configured_names() -> set[str]:
 
 
 def configured_values() -> dict[str, str]:
-    """What the environment and the `.env` file set, without what stands in secret files.
+    """What the environment and the `.env` file set, without what stands in secret files or a manager of secrets.
 
     Raises:
         ConfigError: as `load_settings`.
@@ -162,8 +164,10 @@ def _find(folder: Path = HERE) -> _Found:
     where = {entry.name.upper(): entry.text for entry in environment if entry.text.strip()}
     env_file = read(lambda: _env_file(where.get(ENV_FILE), folder))
     where = {entry.name.upper(): entry.text for entry in env_file if entry.text.strip()} | where
-    secret = read(lambda: _secret_files(where.get(SECRETS_DIR), folder))
-    sources = [environment, env_file, secret]
+    files_of_secrets = read(lambda: _secret_files(where.get(SECRETS_DIR), folder))
+    managed = read(lambda: _managed(where.get(SECRETS_MANAGER)))
+    sources = [environment, env_file, files_of_secrets, managed]
+    secret = [*files_of_secrets, *managed]
     everything = [*environment, *env_file, *secret]
 
     problems += sorted({problem + _where(entry) for entry in everything if (problem := complaint(entry.name))})
@@ -207,6 +211,10 @@ def _secret_files(named: str | None, folder: Path) -> list[Entry]:
     return _named(SECRETS_DIR, lambda: read_secret_files(files))
 
 
+def _managed(where: str | None) -> list[Entry]:
+    return _named(SECRETS_MANAGER, lambda: read_manager(where)) if where else []
+
+
 def _named(name: str, read: Callable[[], list[Entry]]) -> list[Entry]:
     try:
         return read()
@@ -231,7 +239,7 @@ def _misplaced(env_file: list[Entry], secret: list[Entry]) -> Iterable[str]:
         if name in {ENV_FILE, DEV} or (name == RQ_PREFIX and os.environ.get(RQ_PREFIX) != entry.text):
             yield f"{name}: {entry.place}: has no effect there: set it in the environment"
     for entry in secret:
-        if entry.name.upper() in {ENV_FILE, SECRETS_DIR, DEV}:
+        if entry.name.upper() in {ENV_FILE, SECRETS_DIR, SECRETS_MANAGER, DEV}:
             yield f"{entry.name.upper()}: {entry.place}: has no effect there: set it in the environment"
 
 

@@ -6,7 +6,7 @@ has an asyncio caller of its own in `app/receiver/intake.py`.
 """
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from math import inf
 from typing import Any, Literal, cast
@@ -18,7 +18,8 @@ from redis.exceptions import NoScriptError, RedisError, ResponseError
 from app.config.settings import Settings
 from app.delivery.identity import ID_LENGTH
 from app.errors import DamagedRecord, EventNotFound
-from app.inbox import jobs, paused, scripts
+from app.inbox import jobs, measured, paused, scripts
+from app.inbox.measured import Place
 from app.inbox.record import STATES, STEP, Assignment, Delivery, Ended, Record, State, Stats, Sweep, errors_of
 from app.inbox.scripts import Script
 from app.store import connections
@@ -115,15 +116,19 @@ class Inbox:
     def _retention(self) -> int:
         return int(self.settings.retention)
 
-    def work(self, worker: str, ended: Ended | None = None, want: str = "next") -> Assignment:
+    def work(
+        self, worker: str, ended: Ended | None = None, want: str = "next", counts: Mapping[Place, int] | None = None
+    ) -> Assignment:
         """Ends the attempt in hand, if there is one, and takes the next, in one round trip.
 
-        `want` is "next", the id of one event, or "" to take nothing.
+        `want` is "next", the id of one event, or "" to take nothing. `counts` is what the worker has measured.
         """
         leased_until = time.monotonic() + self._lease  # counted from before it was asked for
         given = {"worker": worker, "lease": int(self._lease * 1000), "retention": self._retention, "want": want}
         if ended:
             given["ended"] = _ended(ended)
+        if counts:
+            given["counted"] = measured.arguments(counts)
         code, taken, held = self._run(scripts.WORK, orjson.dumps(given))
         recorded = None if code < 0 else bool(code)
         if taken == b"suspended":

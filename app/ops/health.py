@@ -30,7 +30,7 @@ from app.ops.problems import Check, explain
 from app.ops.trial import record_one
 from app.store import connections
 from app.store.connections import SENTINEL_SCHEMES
-from app.store.durability import OLDEST_SERVER, Plan, Server, plan
+from app.store.durability import IS_CLUSTER, NO_CLUSTER, OLDEST_SERVER, Plan, Server, plan
 from app.store.server import ask, server_from
 
 ANSWER_SECONDS = 2.2
@@ -47,6 +47,8 @@ MOST_SILENT_SHOWN = 10
 CLOCK_TOLERANCE_SECONDS = 5.0
 BROKEN_SHOWN = 3
 """Ids of events that are named."""
+CLUSTER_WORDS = "cluster mode"
+"""In what a cluster says to a client that wants another database than 0."""
 FULL_FROM = 0.9
 """The share of maxmemory from which new deliveries are in danger of being refused."""
 
@@ -129,13 +131,15 @@ def refuse_to_start(settings: Settings, redis: "Redis") -> None:
     A server that is down may still come up.
 
     Raises:
-        ConfigError: the server may evict, or is too old, or its records are of another schema version.
+        ConfigError: the server may evict, is too old or a cluster, or its records are of another schema version.
     """
     try:
         server = _see(redis).server
-    except (RedisError, OSError):
+    except (RedisError, OSError) as error:
+        if CLUSTER_WORDS in str(error):
+            raise ConfigError(f"REDIS_URL: {IS_CLUSTER}: {NO_CLUSTER}") from None
         return
-    for finding in (_version(server), _eviction(server)):
+    for finding in (*_cluster(server), _version(server), _eviction(server)):
         if finding.level == "fail":
             raise ConfigError(f"REDIS_URL: {finding.finding}: {finding.remedy}")
     with suppress(RedisError):  # a server that takes no writes: the checks say so
@@ -157,7 +161,7 @@ class _Seen:
             info, config, now, self.schema = pipeline.execute(raise_on_error=False)
         self.server = server_from(info, config)
         for reply in (now, self.schema):
-            if isinstance(reply, Exception):
+            if isinstance(reply, Exception) and not self.server.cluster:  # whose other nodes have the keys
                 raise reply
         self.info: dict[str, Any] = info
         self.ahead = now[0] + now[1] / 1e6 - time.time()
@@ -185,6 +189,9 @@ def _checks(settings: Settings, redis: "Redis", try_one: Try) -> Iterator[Check]
     seen = _see(redis)
     yield Check("redis", "ok", "answers")
     yield _version(seen.server)
+    if seen.server.cluster:
+        yield from _cluster(seen.server)
+        return
     yield from _schema(seen.schema)
     if not seen.server.may_evict:  # else nothing is durable, and the next check says why
         yield _durability(settings, seen, redis, try_one)
@@ -208,6 +215,11 @@ def _version(server: Server) -> Check:
     return Check("version", "ok", server.name)
 
 
+def _cluster(server: Server) -> Iterator[Check]:
+    if server.cluster:
+        yield problems.CLUSTER.found()
+
+
 def _schema(stored: bytes | None) -> Iterator[Check]:
     try:
         schema.verify(stored)
@@ -226,6 +238,8 @@ def _durability(settings: Settings, seen: _Seen, redis: "Redis", try_one: Try) -
         return problem
     if wanted == "memory":
         return problems.IN_MEMORY_ONLY.found()
+    if wanted == "service":
+        return problems.BY_SERVICE.found(server=server.name)
     if made.in_memory:
         return problems.REPLICA_IN_MEMORY.found(server=server.name)
     if server.appendfsync != "always":

@@ -7,8 +7,9 @@ is the same whichever receiver is asked: aggregate it with `max`, not `sum`. Wha
 
 import fcntl
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import accumulate
 from pathlib import Path
 from shutil import rmtree
 from tempfile import TemporaryDirectory, gettempdir
@@ -16,17 +17,21 @@ from tempfile import TemporaryDirectory, gettempdir
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client import values as client_values
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 from redis.exceptions import RedisError
 
 from app.config.keys import CURRENT, PREVIOUS
 from app.config.names import METRICS_FOLDER
 from app.errors import describe
+from app.inbox.measured import OTHER, OUTCOMES, RUN_SECONDS, WAIT_SECONDS, Series
+from app.inbox.measured import Measured as HandlersMeasured
 from app.inbox.record import Stats
 from app.ops import streams
+from app.ops.health import WORKERS_SEEN_WITHIN_SECONDS
 from app.ops.keys import Measured
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -53,6 +58,8 @@ log = structlog.stdlib.get_logger(__name__)
 
 
 _FOLDER_PREFIX = "jobhook-metrics-"
+FORWARD = "forward "
+"""What the names of handlers begin with that are destinations."""
 
 
 @contextmanager
@@ -88,7 +95,7 @@ def _remove_left_folders() -> None:
 class Metrics:
     """The counters of this process, and a scrape of them together with what Redis knows.
 
-    `stats` and `keys` ask Redis; `reloads` tells whether keys that are configured by now could be taken over.
+    `stats`, `keys` and `handlers` ask Redis; `reloads` tells whether the keys configured by now could be taken over.
 
     `reasons` are those for which a request may be refused, `causes` those for which a signature may not verify, and
     `not_kept` those for which a rejected delivery may not be kept.
@@ -99,6 +106,7 @@ class Metrics:
         stats: Callable[[], Stats],
         keys: Callable[[], Iterable[Measured]],
         reloads: Callable[[], bool],
+        handlers: Callable[[], HandlersMeasured],
         reasons: Iterable[str],
         causes: Iterable[str] = (),
         not_kept: Iterable[str] = (),
@@ -133,7 +141,7 @@ class Metrics:
         self._verified = {role: verified.labels(role) for role in (CURRENT, PREVIOUS)}
         dropped = Counter("jobhook_log_lines_dropped", "Log lines that could not be written.", registry=self._registry)
         streams.count_dropped_by(dropped.inc)
-        self._inbox = _InboxCollector(stats, keys, reloads)
+        self._inbox = _InboxCollector(stats, keys, reloads, handlers)
         self.acknowledged = self._latency.observe
 
     def refused(self, reason: str) -> None:
@@ -185,8 +193,13 @@ def _use_shared_folder() -> Path | None:
 
 class _InboxCollector(Collector):
     def __init__(
-        self, stats: Callable[[], Stats], keys: Callable[[], Iterable[Measured]], reloads: Callable[[], bool]
+        self,
+        stats: Callable[[], Stats],
+        keys: Callable[[], Iterable[Measured]],
+        reloads: Callable[[], bool],
+        handlers: Callable[[], HandlersMeasured],
     ) -> None:
+        self._handlers = handlers
         self._stats = stats
         self._keys = keys
         self._reloads = reloads
@@ -199,7 +212,7 @@ class _InboxCollector(Collector):
         )
         up = GaugeMetricFamily("jobhook_redis_up", "Whether Redis answers.")
         try:
-            stats, keys = self._stats(), self._keys()
+            stats, keys, handlers = self._stats(), self._keys(), self._handlers()
         except RedisError:
             up.add_metric([], 0)
             yield up
@@ -221,6 +234,14 @@ class _InboxCollector(Collector):
         yield GaugeMetricFamily(
             "jobhook_suspended", "1 while `rq suspend` keeps the workers from taking events.", float(stats.suspended)
         )
+        if stats.swept_seconds_ago is not None:
+            yield GaugeMetricFamily(
+                "jobhook_sweep_age_seconds",
+                "Since supervisors last swept: each does every second.",
+                stats.swept_seconds_ago,
+            )
+        silent = sum(ago > WORKERS_SEEN_WITHIN_SECONDS for ago in stats.supervisors.values())
+        yield GaugeMetricFamily("jobhook_silent_supervisors", "Supervisors that have not beaten for a while.", silent)
         yield GaugeMetricFamily("jobhook_pauses", "Pauses in force (`jobhook pause`).", len(stats.paused))
         age = GaugeMetricFamily(
             "jobhook_key_age_seconds",
@@ -235,3 +256,48 @@ class _InboxCollector(Collector):
             unused.add_metric([measured.role], measured.unused)
         yield age
         yield unused
+        yield from _measured(handlers)
+
+
+def _measured(found: HandlersMeasured) -> Iterator[Metric]:
+    """What workers have measured, by handler and by destination."""
+    own = {name: series for name, series in found.handlers.items() if not name.startswith(FORWARD)}
+    forwards = {name.removeprefix(FORWARD): one for name, one in found.handlers.items() if name.startswith(FORWARD)}
+    for label, what, by_name in (("handler", "handler", own), ("destination", "forward", forwards)):
+        runs = CounterMetricFamily(
+            f"jobhook_{what}_runs",
+            f"Runs, by {label}. `{OTHER}`: of names that came when there were too many.",
+            labels=[label, "outcome"],
+        )
+        seconds = HistogramMetricFamily(f"jobhook_{what}_seconds", f"Duration of a run, by {label}.", labels=[label])
+        for name, series in sorted(by_name.items()):
+            for outcome in OUTCOMES:
+                runs.add_metric([name, outcome], series.outcomes[outcome])
+            seconds.add_metric([name], *_histogram(series, RUN_SECONDS))
+        yield runs
+        yield seconds
+    errors = CounterMetricFamily(
+        "jobhook_handler_errors", f"Errors of handlers, by class. `{OTHER}`: as above.", labels=["error"]
+    )
+    for name, number in sorted(found.errors.items()):
+        errors.add_metric([name], number)
+    yield errors
+    wait = HistogramMetricFamily("jobhook_wait_seconds", "From the first delivery of an event to its first attempt.")
+    wait.add_metric([], *_histogram(found.waits, WAIT_SECONDS))
+    yield wait
+    full = GaugeMetricFamily(
+        "jobhook_series_full", f"1 while new names are counted as `{OTHER}`, by what is counted.", labels=["what"]
+    )
+    for name, is_full in found.is_full.items():
+        full.add_metric([name], float(is_full))
+    yield full
+
+
+def _histogram(series: Series, ends: Sequence[float]) -> tuple[list[tuple[str, float]], float]:
+    """Buckets and sum, as the library takes them: each bucket has those below it too."""
+    totals = accumulate(series.classes[which] for which in range(len(ends)))
+    return [(_bound(end), total) for end, total in zip(ends, totals, strict=True)], series.seconds
+
+
+def _bound(end: float) -> str:
+    return str(floatToGoString(end))  # type: ignore[no-untyped-call]

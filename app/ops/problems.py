@@ -7,6 +7,8 @@ import re
 from dataclasses import dataclass, field
 from typing import Literal
 
+from app.store.durability import IS_CLUSTER, NO_CLUSTER
+
 Level = Literal["ok", "warn", "fail"]
 
 
@@ -80,6 +82,7 @@ NO_WRITE = Problem(
     "no write has been taken within {seconds:g} s{why}",
     "wait for the end of a failover or a pause (`CLIENT UNPAUSE` ends it), and see that the disk of Redis keeps up",
 )
+CLUSTER = Problem("cluster", "fail", IS_CLUSTER, NO_CLUSTER)
 NOT_DURABLE = Problem("durability", "fail", "{wanted} is not possible", "{remedy}")
 NO_REPLICA_CONFIRMS = Problem(
     "durability",
@@ -92,6 +95,13 @@ IN_MEMORY_ONLY = Problem(
     "warn",
     "memory: a crash of Redis may lose acknowledged events",
     "set JOBHOOK_DURABILITY=fsync to survive a crash of Redis",
+)
+BY_SERVICE = Problem(
+    "durability",
+    "warn",
+    "service: each 200 relies on whoever runs {server}, because Jobhook cannot see whether a write is durable",
+    "see in the service's documentation that it answers only when a write is durable; if it does not, or you run the "
+    "server yourself, set JOBHOOK_DURABILITY=fsync",
 )
 REPLICA_IN_MEMORY = Problem(
     "durability",
@@ -239,7 +249,7 @@ _OTHER_PASSWORD = Cause("does not let us in", "check the user and the password i
 _OTHER_DATABASE = Cause("has no such database", "put a number into REDIS_URL that the server has, such as /0")
 _ACL = "give the user in REDIS_URL the permissions that deploy/TROUBLESHOOTING.md lists"
 _NAME_THE_PRIMARY = "name the primary in REDIS_URL, or the sentinels"
-_NO_CLUSTER = "use a Redis that is no cluster, or one shard's own address"
+_NO_CLUSTER = f"{NO_CLUSTER}: a cluster is not supported yet"
 
 CAUSES = {
     "OOM": Cause(
@@ -280,6 +290,7 @@ CAUSES = {
     "WRONGTYPE": Cause(
         "has something else under a key of ours", "let Jobhook have a database of its own, and delete that key"
     ),
+    "ERR SELECT is not allowed in cluster mode": Cause("is a cluster", _NO_CLUSTER),
     "ERR max number of clients": Cause("has too many clients", "raise `maxclients`, and see who holds the connections"),
     "ERR DB index": _OTHER_DATABASE,
     "ERR invalid DB index": Cause(

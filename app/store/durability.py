@@ -26,7 +26,12 @@ LOCAL, REPLICAS = 1, 1
 POLL_MS = 100
 """How long a replica is waited for before it is asked again: the server's own timer is no finer."""
 
-Durability = Literal["memory", "fsync", "replica"]
+IS_CLUSTER = "it is a cluster, which is not supported yet"
+NO_CLUSTER = "use a Redis with cluster mode disabled"
+_MEMORY = "JOBHOOK_DURABILITY=memory"
+_SERVICE = "JOBHOOK_DURABILITY=service if a service that answers only when a write is durable runs it"
+
+Durability = Literal["memory", "fsync", "replica", "service"]
 Wait = tuple[str | int, ...]
 
 
@@ -36,9 +41,12 @@ class Server:
 
     version: tuple[int, ...]
     name: str
-    aof: bool
+    aof: bool | None
+    """None: it does not say."""
     appendfsync: str | None
     maxmemory_policy: str | None
+    cluster: bool = False
+    """Whether it is a node of a cluster, be it the only one."""
     primary: bool = True
     replicas: int = 0
     """Those connected and in step, though perhaps behind."""
@@ -53,14 +61,22 @@ class Server:
         return cls(
             version=tuple(int(part) for part in str(info["redis_version"]).split(".")[:2]),
             name=f"Valkey {valkey}" if valkey else f"Redis {info['redis_version']}",
-            aof=bool(int(info.get("aof_enabled", 0))),
+            aof=bool(int(info["aof_enabled"])) if "aof_enabled" in info else None,
             appendfsync=config.get("appendfsync"),
             maxmemory_policy=info.get("maxmemory_policy") or config.get("maxmemory-policy"),
+            cluster=bool(int(info.get("cluster_enabled", 0))) or info.get("redis_mode") == "cluster",
             primary=info.get("role", "master") == "master",
             replicas=sum(_online(info.get(f"slave{n}")) for n in range(int(info.get("connected_slaves", 0)))),
             memory_used=int(info.get("used_memory", 0)),
             memory_limit=int(info.get("maxmemory", 0)),
         )
+
+    @property
+    def answers_when_durable(self) -> bool | None:
+        """Whether each reply comes after the fsync; None if it does not let us look."""
+        if self.appendfsync is None:
+            return None
+        return bool(self.aof) and self.appendfsync == "always"
 
     @property
     def may_evict(self) -> bool:
@@ -109,6 +125,8 @@ class Plan:
 
 def plan(wanted: Durability, server: Server, budget: float) -> Plan:
     """How to do what is wanted on this server, in `budget` seconds."""
+    if server.cluster:
+        return Plan(shortfall=f"{IS_CLUSTER}: {NO_CLUSTER}")
     if not server.primary:
         return Plan(shortfall="it is a replica, and takes no writes: name the primary in REDIS_URL, or the sentinels")
     if server.may_evict:
@@ -116,8 +134,13 @@ def plan(wanted: Durability, server: Server, budget: float) -> Plan:
         return Plan(shortfall=f"`maxmemory-policy {server.maxmemory_policy}` may throw events away: {remedy}")
     if wanted == "memory":
         return Plan()
+    if wanted == "service":
+        return _by_service(server)
+    if server.aof is None:
+        return Plan(shortfall=f"it does not tell whether it has an append-only file: {_SERVICE}, or {_MEMORY}")
     if not server.aof:
-        return Plan(shortfall="the append-only file is off: set `appendonly yes`, or JOBHOOK_DURABILITY=memory")
+        hidden = f"; {_SERVICE}" if server.appendfsync is None else ""
+        return Plan(shortfall=f"the append-only file is off: set `appendonly yes`, or {_MEMORY}{hidden}")
     always = server.appendfsync == "always"
     if not always and server.version < WAITAOF_SINCE:
         remedy = "set `appendfsync always`, use Redis 7.2, or JOBHOOK_DURABILITY=memory"
@@ -127,6 +150,16 @@ def plan(wanted: Durability, server: Server, budget: float) -> Plan:
     if server.version >= WAITAOF_SINCE:
         # For ever, by the server's clock: the batch's own deadline ends it with the connection.
         return Plan((("WAITAOF", LOCAL, 0, 0),), BATCHES if always else EVERYSEC_BATCHES, by_reply=always)
+    return Plan()
+
+
+def _by_service(server: Server) -> Plan:
+    """The word of whoever runs the server is taken only where the server does not let us look.
+
+    Otherwise `service` on a Redis of one's own would be `memory` under another name.
+    """
+    if server.answers_when_durable is False:
+        return Plan(shortfall="it lets us look, and answers before a write is on disk: set JOBHOOK_DURABILITY=fsync")
     return Plan()
 
 

@@ -137,6 +137,7 @@ def test_every_handler_in_the_documents_runs(
 ) -> None:
     """As it stands there, with the names that it leaves to the reader."""
     monkeypatch.setattr(registry, "handlers", [])
+    monkeypatch.setattr(registry, "of_the_dead", [])
     used: list[str] = []
 
     def use(name: str) -> Callable[..., str]:
@@ -155,6 +156,7 @@ def test_every_handler_in_the_documents_runs(
         "board": SimpleNamespace(show=use("board")),
     }
     exec(compile(example, "example", "exec"), names)  # noqa: S102 - our own documents
+    registry.handlers += registry.of_the_dead  # what is run when an event has died is run in the same way
     (handler,) = registry.handlers
     type = next(t for t in ("invoice.paid", "job.completed") if handler.pattern.match(t))
     body = sample(type)

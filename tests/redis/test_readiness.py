@@ -22,7 +22,7 @@ from app.inbox.inbox import Inbox, connect
 from app.inbox.scripts import PROBE
 from app.ops import health
 from app.ops.health import Health, check
-from app.ops.problems import Check
+from app.ops.problems import CLUSTER, Check
 from app.receiver.refusals import Unavailable
 from tests.support import wait_until
 from tests.support.deliveries import accept_all, delivery
@@ -242,12 +242,12 @@ def test_a_command_that_is_switched_off_is_named(command: str, tmp_path: Path) -
         assert not is_accepted(settings)
 
 
-def test_a_cluster_without_its_slots_is_named(tmp_path: Path) -> None:
+def test_a_cluster_is_named(tmp_path: Path) -> None:
     with EmbeddedServer(
         tmp_path / "server", *DURABLE, "--cluster-enabled", "yes", "--cluster-port", str(free_port())
     ) as server:
         (failure,) = failures(make_settings(server.url))
-        assert refuses(failure, "CLUSTERDOWN", "slots"), failure
+        assert failure == CLUSTER.found()
 
 
 def test_a_database_that_is_not_there_is_named(server: EmbeddedServer) -> None:

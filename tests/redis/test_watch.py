@@ -66,7 +66,7 @@ def look(inbox: Inbox, url: str = "json://127.0.0.1:9/", **settings: Any) -> dic
 
 
 def test_one_of_many_has_the_turn(redis: "Redis") -> None:
-    turns = [alerts.begin(redis, 10, TURN) for _ in range(10)]
+    turns = [alerts.begin(redis, 0, TURN) for _ in range(10)]
     assert [turn is not None for turn in turns] == [True] + [False] * 9
     assert turns[0]
     assert alerts.keep(redis, turns[0], {"memory": "kept"}, ends=True)

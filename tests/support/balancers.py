@@ -133,12 +133,16 @@ def _haproxy(folder: Path, balancer: Balancer, pem: Path, receivers: Sequence[in
 
 
 def _caddy(folder: Path, balancer: Balancer, pem: Path, receivers: Sequence[int]) -> list[str]:
+    name = rf"\{{\$CADDY_DOMAIN:{re.escape(NAME)}\}}"
     text = _changed(
         "Caddyfile",
         (r"\n\{\n", "\n{\n\tadmin off\n\tauto_https off\n"),
-        (rf"http://{re.escape(NAME)} \{{", f"http://:{balancer.plain_port} {{"),
-        (rf"\n{re.escape(NAME)} \{{", f"\nhttps://{NAME}:{balancer.port} {{\n\ttls {pem} {pem}"),
-        (r"reverse_proxy 127\.0\.0\.1:8000", "reverse_proxy " + " ".join(f"127.0.0.1:{port}" for port in receivers)),
+        (rf"http://{name} \{{", f"http://:{balancer.plain_port} {{"),
+        (rf"\n{name} \{{", f"\nhttps://{NAME}:{balancer.port} {{\n\ttls {pem} {pem}"),
+        (
+            r"reverse_proxy \{\$CADDY_RECEIVERS:127\.0\.0\.1:8000\}",
+            "reverse_proxy " + " ".join(f"127.0.0.1:{port}" for port in receivers),
+        ),
     )
     (folder / "Caddyfile").write_text(text, "utf-8")
     return [_program("caddy"), "run", "--adapter", "caddyfile", "--config", str(folder / "Caddyfile")]

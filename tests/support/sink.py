@@ -22,6 +22,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
         sink = self.server.sink
+        sink.port_of_the_last = self.client_address[1]
         sink.asked.append(orjson.loads(body))
         sink.go_on.wait()
         if sink.status < 400:
@@ -44,6 +45,8 @@ class Sink:
         """Every message that has come, answered or not."""
         self.taken: list[dict[str, Any]] = []
         """Those that were answered 200."""
+        self.port_of_the_last = 0
+        """The sender's end of the connection on which the last of them has come."""
         self.status = 200
         self.go_on = threading.Event()
         """Without it, whatever comes is not answered until it is set."""

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -777,7 +778,7 @@ def test_replay_says_what_was_replayed_before_what_is_missing(run: Run, inbox: I
 
 
 def test_doctor_finds_nothing_on_a_good_server(run: Run, inbox: Inbox) -> None:
-    inbox.sweep()
+    inbox.redis.set("jobhook:swept", int((time.time() + 60) * 1000))  # so that it is not long ago, however busy we are
     result = run("doctor")
     assert result.exit_code == 0
     levels = [line.split()[:2] for line in result.output.splitlines()]

@@ -19,6 +19,7 @@ from app.config.keys import fingerprint
 from app.delivery.signature import sign
 from app.simulator import Api, serve
 from tests.support import wait_until
+from tests.support.aws import secrets_manager
 from tests.support.deliveries import queue_events
 from tests.support.processes import children
 from tests.support.stack import KEY, ROOT, MakeStack, Stack
@@ -273,6 +274,22 @@ def test_a_secret_that_kubernetes_swaps_is_taken_over(
     mount(folder, "2", JOBSITEON_API_KEY=NEW, JOBSITEON_PREVIOUS_API_KEYS=KEY)
     wait_until(accepts(stack, NEW), "the new key")
     assert accepts(stack, KEY)()
+
+
+def test_keys_of_a_secrets_manager_are_taken_over_at_a_sighup(server: EmbeddedServer, make_stack: MakeStack) -> None:
+    """By receiver and workers: P6, nothing is refused."""
+    with secrets_manager() as manager:
+        manager.keep(JOBSITEON_API_KEY=KEY)
+        stack = make_stack(server.url, **manager.environment)
+        del stack.environment["JOBSITEON_API_KEY"]
+        processes = (stack.start_receiver(), stack.start_workers())
+        assert accepts(stack, KEY)()
+        manager.keep(JOBSITEON_API_KEY=NEW, JOBSITEON_PREVIOUS_API_KEYS=KEY)
+        for process in processes:
+            os.kill(process.pid, signal.SIGHUP)
+        wait_until(accepts(stack, NEW), "the new key")
+        stack.log_lines("keys reloaded", at_least=len(processes))
+        assert accepts(stack, KEY)()
 
 
 def mount(folder: Path, version: str, **secrets: str) -> None:

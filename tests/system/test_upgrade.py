@@ -9,6 +9,7 @@ import pytest
 from app.cli.embedded import EmbeddedServer
 from tests.support import wait_until
 from tests.support.frozen import thaw, unpack
+from tests.support.senders import Persistent
 from tests.support.stack import MakeStack, Stack
 
 EVENTS = 10
@@ -96,3 +97,32 @@ def test_a_delivery_that_arrives_at_receivers_of_both_versions_is_one_event(
         assert second.deliver(body).json()["status"] == "duplicate"
         assert first.deliver(body).json() == {"status": "duplicate", "id": accepted["id"]}
         assert new.redis.llen("rq:queue:jobhook") == new.inbox.stats().states["queued"] == 1
+
+
+def test_an_upgrade_one_by_one_under_load_refuses_and_repeats_nothing(
+    server: EmbeddedServer, make_stack: MakeStack, tmp_path: Path
+) -> None:
+    """P1, P2, P5: two receivers and two supervisors of the earlier version, each replaced while deliveries come."""
+    first, second = make_stack(server.url), make_stack(server.url)
+    receivers, workers = [], []
+    for stack in (first, second):
+        with earlier(stack, tmp_path):
+            receivers.append(stack.start_receiver())
+            workers.append(stack.start_workers())
+    urls = [first.url, second.url]
+    with Persistent(lambda: list(urls)) as sender:
+        for stack, receiver in zip((first, second), receivers, strict=True):
+            urls.remove(stack.url)  # as a load balancer does
+            receiver.terminate()
+            assert receiver.wait(30) == 0
+            stack.start_receiver()
+            urls.append(stack.url)
+            sender.wait_for_some()
+        for stack, supervisor in zip((first, second), workers, strict=True):
+            supervisor.terminate()
+            assert supervisor.wait(30) == 0
+            stack.start_workers()
+            sender.wait_for_some()
+    for id in sender.ids:
+        first.wait_for(id, "done")
+    assert {id: effects for id in sender.ids if len(effects := first.effects(id)) != 1} == {}

@@ -161,3 +161,37 @@ def test_knows_whether_the_server_may_throw_events_away(policy: str | None, may_
     from_info = server() if policy is None else server(maxmemory_policy=policy)
     from_config = Server.from_info({"redis_version": "7.2.4"}, {"maxmemory-policy": policy} if policy else {})
     assert from_info.may_evict == from_config.may_evict == may_evict
+
+
+HIDDEN = {"role": "master", "maxmemory_policy": "noeviction"}
+
+
+@pytest.mark.parametrize("aof", [True, False])
+def test_a_service_is_believed_where_one_cannot_look(aof: bool) -> None:
+    assert plan("service", server(aof=aof, appendfsync=None, **HIDDEN), BUDGET) == BY_REPLY
+    assert plan("service", Server.from_info({"redis_version": "7.1.0"} | HIDDEN, {}), BUDGET) == BY_REPLY
+
+
+@pytest.mark.parametrize("appendfsync", ["everysec", "no"])
+def test_a_server_that_can_be_looked_at_is_no_service(appendfsync: str) -> None:
+    """P1, P10: else it would be `memory` under another name."""
+    made = plan("service", valkey(appendfsync=appendfsync), BUDGET)
+    assert made.shortfall is not None
+    assert "JOBHOOK_DURABILITY=fsync" in made.shortfall
+    assert plan("service", valkey(appendfsync="always"), BUDGET) == BY_REPLY
+    assert plan("service", valkey(aof=False, appendfsync="always"), BUDGET).shortfall
+
+
+def test_a_server_that_does_not_tell_whether_it_has_a_log_is_not_said_to_have_none() -> None:
+    """P9: fewer sections of INFO."""
+    made = plan("fsync", Server.from_info({"redis_version": "7.1.0"} | HIDDEN, {}), BUDGET)
+    assert made.shortfall is not None
+    assert made.shortfall.startswith("it does not tell")
+    assert "JOBHOOK_DURABILITY=service" in made.shortfall
+
+
+@pytest.mark.parametrize("info", [{"cluster_enabled": 1}, {"redis_mode": "cluster"}])
+@pytest.mark.parametrize("wanted", ["memory", "fsync", "replica", "service"])
+def test_a_cluster_is_not_supported(info: dict[str, Any], wanted: Durability) -> None:
+    made = plan(wanted, valkey(appendfsync="always", **info), BUDGET)
+    assert made.shortfall == "it is a cluster, which is not supported yet: use a Redis with cluster mode disabled"

@@ -68,3 +68,9 @@ def test_a_sample_is_the_same_for_the_same_seed() -> None:
 def test_every_promise_is_put_to_the_test() -> None:
     assert {flaw.promise for flaw in FLAWS} >= {f"P{number}" for number in (*range(1, 9), 10)}
     assert len({flaw.name for flaw in FLAWS}) == len(FLAWS)
+
+
+def test_no_two_test_modules_have_one_name() -> None:
+    """A mutant names its tests without the folder."""
+    names = [file.name for file in ROOT.glob("tests/*/test_*.py")]
+    assert sorted(names) == sorted(set(names))

@@ -4,6 +4,8 @@
 -- ARGV  one JSON object:
 --   worker, lease (ms), retention (s)
 --   want    'next' | an event id | ''
+--   counted what was measured, if there is something: for each hash, how many fields it may have, then names, what
+--           takes the place of a new one when there are too many, and by how much each grows
 --   ended   the attempt to end, if there is one:
 --     id, token (as text), outcome: 'done' | 'retry' | 'dead', delay (ms)
 --     attempt    its line of the history (JSON, as text)
@@ -70,6 +72,17 @@ local function finish(ended)
   return 1
 end
 
+local function measure(hash, given)
+  local key = P .. 'measured:' .. hash
+  clear_misfit(key, 'hash')
+  local left = given[1] - redis.call('HLEN', key)
+  for i = 2, #given, 3 do
+    local name = given[i]
+    if left <= 0 and redis.call('HEXISTS', key, name) == 0 then name = given[i + 1] end
+    if redis.call('HINCRBY', key, name, given[i + 2]) == given[i + 2] then left = left - 1 end
+  end
+end
+
 -- What is paused now (app/inbox/paused.py), and whether that is everything.
 local function pauses()
   local found, everything = {}, false
@@ -106,6 +119,9 @@ end
 
 local ended, taken = -1, false
 if given.ended then ended = finish(given.ended) end
+for hash, counted in pairs(given.counted or {}) do
+  pcall(measure, hash, counted)  -- whatever is wrong with it: no event is to wait for a metric
+end
 local paused, everything, suspended = {}, false, false
 if given.want ~= '' and redis.call('EXISTS', P .. 'paused', RQ .. ':suspended') > 0 then  -- hardly ever
   paused, everything = pauses()

@@ -4,7 +4,19 @@ from importlib import import_module
 
 from tests.chaos.fault import REGISTER
 
-THEMES = ("kills", "boundaries", "freezes", "workers", "redis", "network", "clock", "overload", "logs", "failover")
+THEMES = (
+    "kills",
+    "boundaries",
+    "freezes",
+    "workers",
+    "redis",
+    "network",
+    "clock",
+    "overload",
+    "logs",
+    "alerts",
+    "failover",
+)
 """In the order of the table."""
 
 for _theme in THEMES:
