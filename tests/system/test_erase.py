@@ -26,7 +26,7 @@ def dump(redis: "Redis") -> bytes:
     """Every key and value, whatever it is."""
     found: list[Any] = []
     for key in redis.scan_iter("*", count=1000):
-        type = redis.type(key)
+        type: Any = redis.type(key)
         read: Any = {
             b"hash": redis.hgetall,
             b"string": redis.get,
