@@ -57,6 +57,11 @@ def destinations(settings: Settings) -> dict[Destination, str]:
     }
 
 
+def is_installed() -> bool:
+    """Whether there is the library here."""
+    return find_spec(LIBRARY) is not None
+
+
 def refuse_unusable(settings: Settings) -> None:
     """Stops a start with URLs that nothing could be sent to.
 
@@ -65,7 +70,7 @@ def refuse_unusable(settings: Settings) -> None:
     """
     if not settings.alert_urls:
         return
-    if find_spec(LIBRARY) is None:
+    if not is_installed():
         raise ConfigError(
             f"{VARIABLE}: needs the package {LIBRARY}: add it to requirements-handlers.txt, then: make setup (or build "
             "the image anew)"

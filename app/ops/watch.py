@@ -48,6 +48,8 @@ SHORTEST_LOOK_SECONDS = 0.001
 MOST_SENT = 40
 """Messages sent at once, counted for each taker."""
 COMMAND_SECONDS = 1.5
+ALONE_SECONDS = 30.0
+"""How long no supervisor has swept when a receiver begins to look in their place."""
 FAIL_PATIENCE_SECONDS = 60.0
 """How long something has to last that keeps deliveries from being recorded."""
 DEAD_QUIET_SECONDS = 86400.0
@@ -129,6 +131,20 @@ def look(settings: Settings, turn: Turn) -> None:
         if _keep_what_is_new(redis, turn, kept, now, message, [taker.fingerprint for taker in urls]):
             _send(redis, turn, kept, urls, now)
             inbox.keep(redis, turn, {}, ends=True)
+
+
+def look_instead(settings: Settings, redis: "Redis") -> None:
+    """Looks in the place of the supervisors, if none of them has swept for a while: for receivers, in a thread.
+
+    Raises:
+        RedisError: the server does not do its part.
+    """
+    swept: Any = redis.get(f"{PREFIX}swept")
+    seconds, _ = redis.time()
+    if swept and abs(int(seconds) - int(swept) / 1000) < ALONE_SECONDS:
+        return
+    if turn := inbox.begin(redis, LOOK_SECONDS, TURN_SECONDS):
+        look(settings, turn)
 
 
 def check(settings: Settings, redis: "Redis") -> Iterator[Check]:

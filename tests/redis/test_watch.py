@@ -245,6 +245,17 @@ def test_a_pause_that_ends_by_itself_is_not_forgotten(inbox: Inbox) -> None:
     assert not [key for key in look(inbox) if key.startswith("paused")]
 
 
+def test_a_receiver_looks_only_where_no_supervisor_does(inbox: Inbox) -> None:
+    """P9: or nobody would tell that all supervisors are gone."""
+    settings = make_settings(inbox.settings.redis_url, alert_urls="json://127.0.0.1:9/")
+    inbox.sweep()
+    watch.look_instead(settings, inbox.redis)
+    assert not inbox.redis.exists(alerts.KEY)
+    inbox.redis.set("jobhook:swept", round((now(inbox.redis) - watch.ALONE_SECONDS - 1) * 1000))
+    watch.look_instead(settings, inbox.redis)
+    assert "last seen 31 s ago" in read(inbox.redis).memory.alerts["workers"].text
+
+
 def test_mere_waits_are_no_failures(inbox: Inbox) -> None:
     (id,) = queue_events(inbox.settings, 1)
     record: Record = take(inbox)
