@@ -1,6 +1,7 @@
 """One real server a test process; every test begins with an empty one."""
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -12,9 +13,11 @@ import pytest
 import structlog
 from redis import Redis
 
+from app.cli import embedded
 from app.cli.embedded import DURABLE, EmbeddedServer
 from app.config.settings import Settings
 from app.inbox.inbox import Inbox, connect
+from app.store.durability import WAITAOF_SINCE
 from tests.support.processes import clean_environment
 from tests.support.stack import MakeStack, Stack, make_settings
 
@@ -26,6 +29,46 @@ hypothesis.settings.register_profile(  # pytest --hypothesis-profile=unshrunk: t
     phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate],
 )
 hypothesis.settings.load_profile("jobhook")
+
+
+SERVER_BINARY = "TEST_SERVER_BINARY"
+"""A variable that names the `redis-server` or `valkey-server` to test with, instead of the Valkey that comes along."""
+
+ABOUT_VALKEY = {"test_a_server_tells_what_it_is", "test_without_its_package_the_error_says_what_to_install"}
+"""Tests of the Valkey that comes along, which another server is not."""
+ABOUT_WAITAOF = {
+    "test_a_command_that_is_switched_off_is_named",
+    "test_a_replica_in_step_is_well",
+    "test_a_replica_without_append_only_file_is_found_out",
+    "test_a_service_that_forbids_config_is_judged_by_what_it_tells",
+    "test_a_wait_for_the_disk_that_ends_without_it_is_not_taken_for_it",
+    "test_an_aof_switched_off_while_running_is_noticed",
+    "test_concurrent_deliveries_share_round_trips",
+    "test_fsync_every_second_is_durable_but_slow",
+    "test_fsync_waits_for_the_disk_whatever_the_server_does_by_itself",
+    "test_what_a_delivery_asks_of_the_server",
+    "test_whenever_a_delivery_would_be_refused_the_cause_is_named",
+    "test_who_may_not_wait_need_not_where_each_write_is_fsynced",
+}
+"""Tests that count on a server with WAITAOF, of 7.2 and later."""
+
+if SERVER_BINARY in os.environ:
+    embedded._binary = lambda: Path(os.environ[SERVER_BINARY])
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skips what is not about the server to test with."""
+    if SERVER_BINARY not in os.environ:
+        return
+    printed = subprocess.run(
+        [os.environ[SERVER_BINARY], "--version"], capture_output=True, text=True, check=True
+    ).stdout
+    found = re.search(r" v=(\d+)\.(\d+)", printed)
+    assert found, printed
+    not_about_it = ABOUT_VALKEY | (ABOUT_WAITAOF if (int(found[1]), int(found[2])) < WAITAOF_SINCE else set())
+    for item in items:
+        if getattr(item, "originalname", "") in not_about_it:
+            item.add_marker(pytest.mark.skip(f"not about this server: {printed.strip()}"))
 
 
 @pytest.fixture(scope="session")

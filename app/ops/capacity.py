@@ -8,16 +8,16 @@ from dataclasses import asdict, dataclass
 from math import ceil
 from typing import Any
 
-RECORD_BYTES = 950
+RECORD_BYTES = 930
 """Memory of a finished event's record, over its body, with an attempt and one handler."""
-INDEX_BYTES = 100
-"""Of its rows in the indexes."""
-RESOURCE_BYTES = 265
+INDEX_BYTES = 470
+"""Of its rows in the indexes: by its end, its type and its resource."""
+RESOURCE_BYTES = 170
 """Of what is kept of its resource and handler, for as long as the record."""
 MARKER_BYTES = 95
 """Of what recognises a redelivery, for as long as `JOBHOOK_DEDUPE_WINDOW`."""
 EMPTY_SERVER_BYTES = 3 * 1024**2
-LOGGED_BYTES = 2500
+LOGGED_BYTES = 2800
 """What an event adds to the append-only file, over its body, from its arrival to its end."""
 REWRITES = 2.0
 """By how much the file may outgrow what is in it before the server writes it anew."""

@@ -52,6 +52,22 @@ FLAWS = (
         'return Receipt("accepted", delivery.id)',
         "intake",
     ),
+    flaw(
+        "P1",
+        "the word of a service is taken for a server of one's own",
+        "app/store/durability.py",
+        "    if server.answers_when_durable is False:",
+        "    if False:",
+        "durability",
+    ),
+    flaw(
+        "P9",
+        "a cluster is taken for a single server",
+        "app/store/durability.py",
+        '            cluster=bool(int(info.get("cluster_enabled", 0))) or info.get("redis_mode") == "cluster",\n',
+        "",
+        "durability",
+    ),
     flaw("P1", "not waited for the disk", LINES, "plan(self._durability, ", 'plan("memory", ', "intake"),
     flaw(
         "P1",

@@ -82,3 +82,18 @@ def test_what_cannot_be_read_is_refused(options: tuple[str, ...]) -> None:
     ended = capacity(*options)
     assert ended.returncode == 2
     assert options[0] in ended.stderr
+
+
+def test_the_page_has_the_figures_of_the_code() -> None:
+    page = (ROOT / "deploy" / "SCALING.md").read_text("utf-8")
+    for row, name in (("memory of Redis, `maxmemory` 1 GiB", "memory"), ("its disk, at most", "log")):
+        cells = [size(getattr(one, name)) for one in needs(SMALL, LIMITS)]
+        assert f"| {row} | {' | '.join(cells)} |" in page
+
+
+def size(number: float) -> str:
+    """As the page has it: in GiB with one digit, if that says anything."""
+    if number < 1024**3:
+        return f"{number / 1024**2:.0f} MiB"
+    gib = number / 1024**3
+    return f"{gib:.1f} GiB" if gib < 100 else f"{gib:.0f} GiB"

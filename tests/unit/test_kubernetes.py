@@ -9,11 +9,12 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 
 from app.cli.run import SHUTDOWN_SECONDS
-from app.config.settings import Settings
+from app.config.settings import HARD_ACK_LIMIT, Settings
 from app.config.table import settings_rows
 from app.inbox.inbox import LEASE_MARGIN_SECONDS
 from app.ops.health import ANSWER_SECONDS
 from app.receiver.endpoint import PATH
+from app.units import parse_duration
 from tests.support.stack import KEY, ROOT
 
 FOLDER = ROOT / "deploy" / "kubernetes"
@@ -21,6 +22,8 @@ SETTINGS = Settings(api_key=KEY)
 NAMES = {name for name, *_ in settings_rows(SETTINGS)} | {"JOBHOOK_SECRETS_DIR"}
 FILES = sorted(FOLDER.glob("*/*.yaml"))
 Manifest = dict[str, Any]
+OWN_RESOURCES = ("ScaledObject", "HTTPRoute")
+"""Defined by KEDA and by the Gateway API, not by Kubernetes."""
 
 
 def manifests(*kinds: str) -> Iterator[Manifest]:
@@ -43,7 +46,9 @@ def named(name: str) -> Manifest:
 
 
 @pytest.mark.parametrize(
-    "manifest", list(manifests()), ids=lambda manifest: f"{manifest['kind']} {manifest['metadata']['name']}"
+    "manifest",
+    [manifest for manifest in manifests() if manifest["kind"] not in OWN_RESOURCES],
+    ids=lambda manifest: f"{manifest['kind']} {manifest['metadata']['name']}",
 )
 def test_kubernetes_would_take_it(manifest: Manifest) -> None:
     kubernetes_validate.validate(manifest, kubernetes_validate.latest_version(), strict=True)
@@ -114,3 +119,29 @@ def test_workers_are_never_none() -> None:
         for replicas in yaml.safe_load(kustomization.read_text("utf-8")).get("replicas", ()):
             assert replicas["count"] > 0
     assert all(deployment["spec"]["replicas"] > 1 for deployment in manifests("Deployment"))
+    (scaled,) = manifests("ScaledObject")
+    assert scaled["spec"]["scaleTargetRef"]["name"] == "jobhook-workers"
+    assert scaled["spec"]["minReplicaCount"] > 1
+    assert scaled["spec"]["fallback"]["replicas"] > 1
+    assert "idleReplicaCount" not in scaled["spec"]
+
+
+def test_keda_reads_what_a_receiver_tells() -> None:
+    """The queue's length and the oldest open event, from metrics that are there."""
+    (scaled,) = manifests("ScaledObject")
+    source = (ROOT / "app" / "ops" / "metrics.py").read_text("utf-8")
+    read = {trigger["metadata"]["valueLocation"] for trigger in scaled["spec"]["triggers"]}
+    assert read == {'jobhook_inbox_events{state="queued"}', "jobhook_oldest_open_event_seconds"}
+    assert all(f'"{name.partition("{")[0]}"' in source for name in read)
+    assert {trigger["metadata"]["url"] for trigger in scaled["spec"]["triggers"]} == {"http://jobhook-receiver/metrics"}
+
+
+def test_the_route_leads_to_the_webhook_alone() -> None:
+    """P3, P6."""
+    (route,) = manifests("HTTPRoute")
+    (rule,) = route["spec"]["rules"]
+    assert {match["path"]["value"] for match in rule["matches"]} == {PATH}
+    assert {match["method"] for match in rule["matches"]} == {"POST", "GET", "HEAD"}
+    assert rule["backendRefs"] == [{"name": "jobhook-receiver", "port": 80}]
+    assert parse_duration(rule["timeouts"]["request"]) < HARD_ACK_LIMIT
+    assert parse_duration(rule["timeouts"]["backendRequest"]) > SETTINGS.ack_budget
