@@ -27,7 +27,7 @@ from app.inbox.inbox import PREFIX, Inbox
 from app.inbox.paused import EVERYTHING
 from app.inbox.record import Stats
 from app.ops import health, messenger, outbox, trends
-from app.ops.alerts import Finding, Memory, Message, advance, at, read_json
+from app.ops.alerts import Finding, Memory, Message, advance, at, known_fields, read_json
 from app.ops.messenger import Destination
 from app.ops.outbox import Post
 from app.ops.problems import UNSEEN, UNSENT_ALERTS, Check
@@ -109,12 +109,13 @@ def read(redis: "Redis") -> Kept:
         with suppress(ValueError, TypeError, LookupError, AttributeError):  # a person's hand, or another version
             if name == MEMORY:
                 stored = read_json(value)
-                kept.memory, kept.cursor = Memory.read(stored), int(stored["cursor"])
+                kept.cursor = int(stored["cursor"])  # first: without it, all that is dead would be told again
+                kept.memory = Memory.read(stored)
                 kept.samples = [Sample(*one) for one in stored["samples"]]
             elif name.startswith(POST):
                 kept.posts[name] = Post.read(read_json(value))
             elif name.startswith(TAKER):
-                kept.takers[name.removeprefix(TAKER)] = Taker(**read_json(value))
+                kept.takers[name.removeprefix(TAKER)] = Taker(**known_fields(Taker, read_json(value)))
     return kept
 
 

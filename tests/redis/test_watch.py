@@ -116,6 +116,17 @@ def test_what_cannot_be_read_counts_as_not_there(stored: bytes, redis: "Redis") 
     assert (kept.memory.alerts, kept.posts, kept.takers, kept.cursor) == ({}, {}, {}, 0)
 
 
+def test_what_a_later_version_has_added_is_left_out(inbox: Inbox) -> None:
+    """P2: or a rolling upgrade would have everything told again."""
+    inbox.redis.set("jobhook:swept", 1)
+    look(inbox)
+    stored = orjson.loads(inbox.redis.hget(alerts.KEY, "memory") or b"")
+    stored["alerts"]["workers"]["of a later version"] = stored["of a later version"] = 1
+    inbox.redis.hset(alerts.KEY, "memory", orjson.dumps(stored))
+    kept = read(inbox.redis)
+    assert (set(kept.memory.alerts), kept.cursor) == ({"workers"}, stored["cursor"])
+
+
 # --- what has died
 
 
