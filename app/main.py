@@ -25,10 +25,13 @@ from app.ops import logs
 from app.ops.hangup import on_hangup
 from app.ops.health import COMMAND_SECONDS, Health, refuse_to_start
 from app.ops.keys import measure, reloading
+from app.ops.messenger import is_installed
 from app.ops.metrics import CONTENT_TYPE, Metrics
 from app.ops.parent import end_with_parent
 from app.ops.problems import Check
 from app.ops.rounds import Rounds
+from app.ops.watch import LOOK_SECONDS as ALERT_SECONDS
+from app.ops.watch import look_instead
 from app.receiver.endpoint import PATHS, Receiver
 from app.receiver.intake import Intake
 from app.receiver.keys import TELL_SECONDS, Keys
@@ -108,6 +111,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     watching, telling = Rounds("keys", LOOK_SECONDS, reloader.look), Rounds("use of keys", TELL_SECONDS, keys.tell)
     rejections = Rejections(settings, metrics.not_kept)
 
+    def stand_in() -> None:
+        """Looks for alerts where the workers' supervisors are gone: nobody else could tell that."""
+        look_instead(reloader.settings, redis)
+
+    standing_in = Rounds("alerts", ALERT_SECONDS, stand_in)
+    tells = bool(settings.alert_urls) and is_installed()
+
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         gc.collect()
@@ -115,12 +125,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         end_with_parent()
         await intake.start()
         telling.start()
+        if tells:
+            standing_in.start()
         if reloads:
             watching.start()
             on_hangup(reloader.ask, watching.wake)
         yield
         await intake.close()
-        for ending in (watching, telling, keys):
+        for ending in (watching, telling, standing_in, keys):
             await asyncio.to_thread(ending.close)
         await rejections.close()
         health.close()

@@ -9,7 +9,7 @@ time, up to an hour. What is new within a minute of the last message is told tog
 """
 
 from collections.abc import Collection, Iterable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -99,12 +99,13 @@ class Memory:
 
     @classmethod
     def read(cls, stored: dict[str, Any]) -> "Memory":
-        """From the form that `stored` has.
+        """From the form that `stored` has. What a later version has added is left out.
 
         Raises:
-            ValueError, TypeError, LookupError: it has not.
+            ValueError, TypeError, LookupError: it has another form.
         """
-        return cls({key: Alert(**value) for key, value in stored["alerts"].items()}, float(stored["told"]))
+        alerts = {key: Alert(**known_fields(Alert, value)) for key, value in stored["alerts"].items()}
+        return cls(alerts, float(stored["told"]))
 
     @property
     def stored(self) -> dict[str, Any]:
@@ -242,6 +243,12 @@ def _told(alert: Alert) -> str:
 
 def _shortened(text: str) -> str:
     return text if len(text) <= LONGEST_TITLE else f"{text[:LONGEST_TITLE]}…"
+
+
+def known_fields(kind: type[Any], stored: dict[str, Any]) -> dict[str, Any]:
+    """The fields that a dataclass has, of those that are stored."""
+    names = {one.name for one in fields(kind)}
+    return {name: value for name, value in stored.items() if name in names}
 
 
 def read_json(stored: bytes) -> dict[str, Any]:

@@ -57,6 +57,11 @@ def destinations(settings: Settings) -> dict[Destination, str]:
     }
 
 
+def is_installed() -> bool:
+    """Whether there is the library here."""
+    return find_spec(LIBRARY) is not None
+
+
 def refuse_unusable(settings: Settings) -> None:
     """Stops a start with URLs that nothing could be sent to.
 
@@ -65,7 +70,7 @@ def refuse_unusable(settings: Settings) -> None:
     """
     if not settings.alert_urls:
         return
-    if find_spec(LIBRARY) is None:
+    if not is_installed():
         raise ConfigError(
             f"{VARIABLE}: needs the package {LIBRARY}: add it to requirements-handlers.txt, then: make setup (or build "
             "the image anew)"
@@ -117,9 +122,14 @@ def _failure(service: Any, message: Message) -> str:
     import apprise  # noqa: PLC0415 - as above
 
     types = {"ok": apprise.NotifyType.SUCCESS, "warn": apprise.NotifyType.WARNING, "fail": apprise.NotifyType.FAILURE}
-    service.notify_format = apprise.NotifyFormat.TEXT  # as it is written; what `?format=text` in a URL does
     # Not by the library's own `Apprise.notify`: its threads would keep a process from ending that one of them hangs in.
-    if service.notify(body=message.body, title=message.title, notify_type=types[message.level]):
+    taken = service.notify(
+        body=message.body,
+        title=message.title,
+        notify_type=types[message.level],
+        body_format=apprise.NotifyFormat.TEXT,
+    )
+    if taken:
         return ""
     return _statuses.of_this_thread() or _REFUSED
 

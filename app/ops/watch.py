@@ -27,7 +27,7 @@ from app.inbox.inbox import PREFIX, Inbox
 from app.inbox.paused import EVERYTHING
 from app.inbox.record import Stats
 from app.ops import health, messenger, outbox, trends
-from app.ops.alerts import Finding, Memory, Message, advance, at, read_json
+from app.ops.alerts import Finding, Memory, Message, advance, at, known_fields, read_json
 from app.ops.messenger import Destination
 from app.ops.outbox import Post
 from app.ops.problems import UNSEEN, UNSENT_ALERTS, Check
@@ -48,6 +48,8 @@ SHORTEST_LOOK_SECONDS = 0.001
 MOST_SENT = 40
 """Messages sent at once, counted for each taker."""
 COMMAND_SECONDS = 1.5
+ALONE_SECONDS = 30.0
+"""How long no supervisor has swept when a receiver begins to look in their place."""
 FAIL_PATIENCE_SECONDS = 60.0
 """How long something has to last that keeps deliveries from being recorded."""
 DEAD_QUIET_SECONDS = 86400.0
@@ -107,12 +109,13 @@ def read(redis: "Redis") -> Kept:
         with suppress(ValueError, TypeError, LookupError, AttributeError):  # a person's hand, or another version
             if name == MEMORY:
                 stored = read_json(value)
-                kept.memory, kept.cursor = Memory.read(stored), int(stored["cursor"])
+                kept.cursor = int(stored["cursor"])  # first: without it, all that is dead would be told again
+                kept.memory = Memory.read(stored)
                 kept.samples = [Sample(*one) for one in stored["samples"]]
             elif name.startswith(POST):
                 kept.posts[name] = Post.read(read_json(value))
             elif name.startswith(TAKER):
-                kept.takers[name.removeprefix(TAKER)] = Taker(**read_json(value))
+                kept.takers[name.removeprefix(TAKER)] = Taker(**known_fields(Taker, read_json(value)))
     return kept
 
 
@@ -129,6 +132,20 @@ def look(settings: Settings, turn: Turn) -> None:
         if _keep_what_is_new(redis, turn, kept, now, message, [taker.fingerprint for taker in urls]):
             _send(redis, turn, kept, urls, now)
             inbox.keep(redis, turn, {}, ends=True)
+
+
+def look_instead(settings: Settings, redis: "Redis") -> None:
+    """Looks in the place of the supervisors, if none of them has swept for a while: for receivers, in a thread.
+
+    Raises:
+        RedisError: the server does not do its part.
+    """
+    swept: Any = redis.get(f"{PREFIX}swept")
+    seconds, _ = redis.time()
+    if swept and abs(int(seconds) - int(swept) / 1000) < ALONE_SECONDS:
+        return
+    if turn := inbox.begin(redis, LOOK_SECONDS, TURN_SECONDS):
+        look(settings, turn)
 
 
 def check(settings: Settings, redis: "Redis") -> Iterator[Check]:

@@ -1126,4 +1126,28 @@ FLAWS = (
         "QUIET_SECONDS",
         "alerts",
     ),
+    flaw(
+        "P9",
+        "what has been told to be dead is told before it is recorded",
+        "workers/worker.py",
+        'if self._exchange("").recorded:',
+        "if True:",
+        "on_dead",
+    ),
+    flaw(
+        "P3",
+        "names of handlers and errors are counted without end",
+        "app/inbox/scripts/work.lua",
+        "if left <= 0 and redis.call('HEXISTS', key, name) == 0 then name = given[i + 1] end",
+        "",
+        "measured",
+    ),
+    flaw(
+        "P9",
+        "receivers look for alerts beside the supervisors",
+        "app/ops/watch.py",
+        "if swept and abs(int(seconds) - int(swept) / 1000) < ALONE_SECONDS:",
+        "if False:",
+        "watch",
+    ),
 )

@@ -116,6 +116,17 @@ def test_what_cannot_be_read_counts_as_not_there(stored: bytes, redis: "Redis") 
     assert (kept.memory.alerts, kept.posts, kept.takers, kept.cursor) == ({}, {}, {}, 0)
 
 
+def test_what_a_later_version_has_added_is_left_out(inbox: Inbox) -> None:
+    """P2: or a rolling upgrade would have everything told again."""
+    inbox.redis.set("jobhook:swept", 1)
+    look(inbox)
+    stored = orjson.loads(inbox.redis.hget(alerts.KEY, "memory") or b"")
+    stored["alerts"]["workers"]["of a later version"] = stored["of a later version"] = 1
+    inbox.redis.hset(alerts.KEY, "memory", orjson.dumps(stored))
+    kept = read(inbox.redis)
+    assert (set(kept.memory.alerts), kept.cursor) == ({"workers"}, stored["cursor"])
+
+
 # --- what has died
 
 
@@ -243,6 +254,17 @@ def test_a_pause_that_ends_by_itself_is_not_forgotten(inbox: Inbox) -> None:
     pause(inbox.redis, "test.*", 3600.0, "me")
     pause(inbox.redis, "other.*", None, "me")
     assert not [key for key in look(inbox) if key.startswith("paused")]
+
+
+def test_a_receiver_looks_only_where_no_supervisor_does(inbox: Inbox) -> None:
+    """P9: or nobody would tell that all supervisors are gone."""
+    settings = make_settings(inbox.settings.redis_url, alert_urls="json://127.0.0.1:9/")
+    inbox.sweep()
+    watch.look_instead(settings, inbox.redis)
+    assert not inbox.redis.exists(alerts.KEY)
+    inbox.redis.set("jobhook:swept", round((now(inbox.redis) - watch.ALONE_SECONDS - 1) * 1000))
+    watch.look_instead(settings, inbox.redis)
+    assert "last seen 31 s ago" in read(inbox.redis).memory.alerts["workers"].text
 
 
 def test_mere_waits_are_no_failures(inbox: Inbox) -> None:

@@ -153,3 +153,13 @@ def test_without_urls_nobody_looks(server: EmbeddedServer, make_stack: MakeStack
     assert not stack.redis.exists("jobhook:alerts")
     assert "Nobody is told: JOBHOOK_ALERT_URLS is not set." in stack.jobhook("alerts").stdout
     assert stack.jobhook("alerts", "--test").returncode == 1
+
+
+def test_a_receiver_tells_that_all_supervisors_are_gone(stack: Stack) -> None:
+    """P9."""
+    stack.redis.set("jobhook:swept", 1)
+    stack.start_receiver()
+    wait_until(lambda: "memory" in names(stack), "a look", PATIENCE_SECONDS)
+    found = orjson.loads(stack.redis.hget("jobhook:alerts", "memory") or b"")["alerts"]["workers"]
+    assert found["text"].startswith("workers: last seen ")
+    assert (found["told"], found["patience"]) == (None, 60.0)
