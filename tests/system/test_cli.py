@@ -506,6 +506,13 @@ def test_a_search_that_has_not_looked_at_all_does_not_say_none(run: Run, setting
     assert "Looked at 2 events" in run("events", "--search", "nowhere", "--look", "2", "--json").stderr
 
 
+def test_stats_says_that_there_are_too_many_types(run: Run, inbox: Inbox, settings: Settings) -> None:
+    record(settings)
+    assert "more types" not in run("stats").stderr
+    inbox.redis.zadd("jobhook:of:type:", {record(settings, event_id="evt_2"): 1})
+    assert "There are more types than have a set of their own" in run("stats").stderr
+
+
 def test_stats_counts_by_state_type_and_error(run: Run, inbox: Inbox, settings: Settings) -> None:
     error = {"handler": "ledger", "type": "app.Gone", "message": "gone", "traceback": "t"}
     ends: list[tuple[str, Outcome | None]] = [("a.b", "done"), ("a.b", "dead"), ("a.c", "dead"), ("a.c", None)]
