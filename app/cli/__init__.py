@@ -12,10 +12,12 @@ from redis.exceptions import RedisError
 from app import __version__
 from app.cli import (
     alerts,
+    audit,
     capacity,
     diagnose,
     doctor,
     document,
+    erase,
     explain,
     export,
     handlers,
@@ -54,8 +56,11 @@ app.command("handlers")(handlers.handlers_)
 app.command()(inspect.events)
 app.command()(inspect.event)
 app.command()(inspect.replay)
+app.command()(erase.discard)
+app.command()(erase.erase)
 app.command()(export.export)
 app.command()(statistics.stats)
+app.command()(audit.audit)
 app.command("pause")(pause.pause_)
 app.command()(pause.resume)
 app.command()(explain.explain)

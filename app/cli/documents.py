@@ -21,6 +21,8 @@ def summary(record: Record) -> dict[str, Any]:
         "attempts": len(record.attempts),
         "deliveries": 1 + record.redelivered,
         "conflict_of": record.conflict_of,
+        "discarded": iso(record.discarded),
+        "emptied": iso(record.emptied),
     }
 
 

@@ -9,6 +9,8 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from app.cli import audit, bulk
+from app.cli.bulk import Limits, Most, Rate, Yes
 from app.cli.documents import BASE64, bodies, details, last_error
 from app.cli.filters import filtered, tell_how_far
 from app.cli.life import life, state_of
@@ -27,10 +29,11 @@ from app.cli.output import (
 )
 from app.config.sources import load_settings
 from app.errors import EventNotFound
+from app.inbox.audit import in_words
 from app.inbox.filter import Filter
 from app.inbox.inbox import PREFIX, Inbox, connect
 from app.inbox.paused import EVERYTHING
-from app.inbox.record import Record, State, errors_of
+from app.inbox.record import Record, errors_of
 from app.inbox.search import PAGE, Search
 
 SCAN_LIMIT = 20_000
@@ -39,8 +42,9 @@ SCAN_LIMIT = 20_000
 LOOK = 10_000
 """Events looked at for one list: some 100 ms, should nothing fit."""
 
-REPLAY_BATCH = 200
-"""Events put back to work in one step: about 5 ms of the server's time, so that receivers need not wait."""
+REPLAY_BATCH = bulk.BATCH
+_REPLAYED = ("done", "dead", "retrying")
+"""The states from which an event is put back to work."""
 _WIDE_ENOUGH = 110
 """Columns of a terminal from which on full ids and years fit."""
 _SPARED = ("tried", "sent")
@@ -162,9 +166,10 @@ def event(
 def replay(
     chosen: Filter,
     ids: Annotated[list[str] | None, typer.Argument(help="Ids of events, or their first digits.")] = None,
-    dead: Annotated[
-        bool, typer.Option("--dead", help="All dead events, without asking; as --state dead does.")
-    ] = False,
+    dead: Annotated[bool, typer.Option("--dead", help="All dead events, without asking.")] = False,
+    yes: Yes = False,
+    most: Most = None,
+    rate: Rate = None,
     as_json: Json = False,
 ) -> None:
     """Put events back to work. A dead one goes on where it stopped; a done one starts anew."""
@@ -174,19 +179,30 @@ def replay(
         hint = f"--{next(iter(chosen.words()))}" if what else None
         raise typer.BadParameter(what or "give ids, or --dead, or a filter", param_hint=hint)
     inbox = open_inbox()
-    if dead:
-        chosen = replace(chosen, state=("dead",))
-    found = [inbox.find(id) for id in ids] if ids else [record.id for record in Search(inbox.redis, chosen)]
-    before = {
-        id: state
-        for start in range(0, len(found), REPLAY_BATCH)
-        for id, state in inbox.replay(found[start : start + REPLAY_BATCH]).items()
-    }
-    if as_json:
-        print_json([{"id": id, "was": state, "replayed": _is_replayed(state)} for id, state in before.items()])
+    if ids:
+        found, which = [inbox.find(id) for id in ids], ", ".join(ids)
     else:
-        _tell(before)
-    if missing := [id for id, state in before.items() if state is None]:
+        chosen = replace(chosen, state=("dead",)) if dead else chosen
+        which = in_words(chosen)
+        fitting = bulk.find(inbox, chosen, lambda one: _is_replayed(one.state) and not one.emptied, most)
+        bulk.ask("put back to work", chosen, fitting, yes=yes or dead)
+        found = list(fitting)
+    done = bulk.change(
+        found, lambda some: {id: state or "" for id, state in inbox.replay(some).items()}, Limits(most, rate), "replay"
+    )
+    replayed = sum(map(_is_replayed, done.results.values()))
+    if found:
+        audit.record(inbox.redis, "replay", which, replayed, "interrupted" if done.was_interrupted else "")
+    if as_json:
+        results = done.results.items()
+        print_json([{"id": id, "was": state or None, "replayed": _is_replayed(state)} for id, state in results])
+    elif ids or dead:
+        _tell(done.results)
+    else:
+        bulk.tell(done, "put back to work", _REPLAYED)
+    if done.was_interrupted:
+        raise typer.Exit(bulk.EXIT_INTERRUPTED)
+    if (ids or dead) and (missing := [id for id, state in done.results.items() if not state]):
         raise EventNotFound(f"There is no record of event {', '.join(missing)}: never received, or past its retention.")
 
 
@@ -212,7 +228,7 @@ def _waits_for(inbox: Inbox, record: Record) -> str | None:
     return None
 
 
-def _tell(before: dict[str, State | None]) -> None:
+def _tell(before: dict[str, str]) -> None:
     """Says what became of each event that was to be replayed."""
     for id, state in before.items():
         if _is_replayed(state):
@@ -236,7 +252,7 @@ def _due(inbox: Inbox, record: Record) -> float | None:
 
 
 def _is_replayed(state: str | None) -> bool:
-    return state in {"done", "dead", "retrying"}
+    return state in _REPLAYED
 
 
 def _kept_waiting(inbox: Inbox, record: Record) -> str | None:

@@ -30,6 +30,9 @@ def life(record: Record, due: float | None = None, *, whole: bool = False) -> It
         if record.rewritten:
             times += f"; {record.rewritten} with other bytes, the last of them {record.rewritten_size} bytes long"
         insort(moments, _moment(record.redelivered_last, "redelivered", times), key=itemgetter(0))
+    if record.emptied:
+        what = "discarded" if record.discarded else "erased"
+        insort(moments, _moment(record.emptied, what, "on request: what it said is gone"), key=itemgetter(0))
     for _, lines in moments:
         yield from lines
     for name, _ in record.steps:
@@ -41,8 +44,8 @@ def life(record: Record, due: float | None = None, *, whole: bool = False) -> It
 
 def _moments(record: Record, due: float | None, *, whole: bool) -> Iterator[tuple[float, list[str]]]:
     """What happened, in this order; each in lines."""
-    origin = f"{len(record.body)} bytes from {record.meta.get('client')}"
-    yield _moment(record.received, "received", f"{origin}, signed with the {_key(record)}")
+    origin = "" if record.emptied else f"{len(record.body)} bytes from {record.meta.get('client')}, "
+    yield _moment(record.received, "received", f"{origin}signed with the {_key(record)}")
     if admitted := record.meta.get("admitted"):
         why = f"by {plain(admitted['by'])}, verified again; refused at {admitted['refused_at']} for its signature"
         yield _moment(record.received, "admitted", why)
@@ -65,7 +68,9 @@ def _moments(record: Record, due: float | None, *, whole: bool) -> Iterator[tupl
 
 
 def state_of(record: Record) -> str:
-    """An event's state, in its colour."""
+    """An event's state, in its colour; of one that is done because it was discarded, that."""
+    if record.discarded:
+        return "[dim]discarded[/]"
     return f"[{STATE_STYLES[record.state]}]{record.state}[/]"
 
 

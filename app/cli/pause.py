@@ -5,8 +5,9 @@ from typing import Annotated
 
 import typer
 
+from app.cli import audit
 from app.cli.output import console, local, plain
-from app.cli.rejected import who
+from app.cli.who import who
 from app.config.sources import load_settings
 from app.inbox.handlers import known
 from app.inbox.inbox import connect
@@ -39,6 +40,7 @@ def pause_(
     seconds = _seconds(duration)
     with connect(load_settings()) as redis:
         made = pause(redis, name, seconds, who())
+        audit.record(redis, "pause", name, 1, f"for {duration}" if duration else "")
         handlers = known(redis) or set()
     until = f"`jobhook resume {quote(name)}`" if made.until is None else local(made.until)
     console.print(f"Paused {plain(_in_words(name, handlers))}, until {plain(until)}.")
@@ -51,6 +53,7 @@ def resume(what: _What = None) -> None:
         chosen = names if what is None else [name for name in names if name == what]
         for name in chosen:
             woken = end(redis, name)
+            audit.record(redis, "resume", name, 1)
             events = "" if not woken else ": 1 event goes on" if woken == 1 else f": {woken} events go on"
             console.print(f"Resumed {plain(_in_words(name, known(redis) or set()))}{events}.")
     if not chosen:

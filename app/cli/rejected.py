@@ -1,9 +1,6 @@
 """`jobhook rejected`: look at deliveries whose signature did not verify, and take in those that now do."""
 
 import asyncio
-import getpass
-import os
-import socket
 import sys
 from collections.abc import Iterable
 from itertools import islice
@@ -13,7 +10,9 @@ import typer
 from redis import Redis
 from rich.table import Table
 
+from app.cli import audit
 from app.cli.output import console, errors, iso, local, plain, precise, print_json, print_table, program
+from app.cli.who import who
 from app.config.settings import Settings
 from app.config.sources import load_settings
 from app.inbox.inbox import connect
@@ -112,6 +111,8 @@ def _admit(settings: Settings, redis: "Redis", chosen: list[Rejected] | None, *,
     found = RejectedDeliveries(redis).oldest() if chosen is None else sorted(chosen, key=_age)
     outcomes = asyncio.run(_admit_all(Admission(settings, redis, who()), found, tell=not as_json))
     states = [outcome["status"] for outcome in outcomes]
+    which = "all rejected deliveries" if chosen is None else ", ".join(one.id for one in chosen)
+    audit.record(redis, "admit", which, sum(outcome["event"] is not None for outcome in outcomes))
     if as_json:
         print_json(outcomes)
     elif not outcomes:
@@ -154,12 +155,3 @@ def _tell(one: Admitted) -> None:
 def _age(one: Rejected) -> tuple[int, ...]:
     """Its place among the rejected, from the oldest on."""
     return tuple(map(int, one.id.split("-")))
-
-
-def who() -> str:
-    """Who runs this command, for what is recorded of it."""
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):  # in a container, a user without a name
-        user = f"uid {os.getuid()}"
-    return f"{user}@{socket.gethostname()}"

@@ -11,12 +11,12 @@ from rich.table import Table
 
 from app.cli.filters import filtered
 from app.cli.inspect import open_inbox
-from app.cli.output import STATE_STYLES, console, iso, local, print_json, print_table
+from app.cli.output import STATE_STYLES, console, errors, iso, local, print_json, print_table
 from app.inbox import handlers
 from app.inbox.filter import Filter, classes_of
 from app.inbox.inbox import Inbox
 from app.inbox.record import STATES
-from app.inbox.search import Search, can_be_counted
+from app.inbox.search import OF, Search, can_be_counted
 from app.units import format_duration
 
 LAST = "24h"
@@ -36,6 +36,10 @@ def stats(
     states, types, failed = _counted(inbox, search, chosen)
     oldest = inbox.stats().oldest_open_seconds
     waiting = _waiting(inbox)
+    for what in ("type", "error"):
+        if inbox.redis.exists(f"{OF}:{what}:"):
+            says = f"There are more {what}s than have a set of their own: those beyond are found more slowly."
+            errors.print(says, style="yellow")
     since, until = chosen.between(search.now)
     if as_json:
         print_json(

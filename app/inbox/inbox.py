@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from math import inf
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import orjson
 from redis import Redis
@@ -226,6 +226,16 @@ class Inbox:
         """
         states = self._run(scripts.REPLAY, self._job, int(self.settings.dedupe_window), *ids)
         return {id: cast(State, state.decode()) or None for id, state in zip(ids, states, strict=True)}
+
+    def empty(self, how: Literal["discard", "erase"], metas: Sequence[tuple[str, bytes]]) -> dict[str, str]:
+        """Takes out of events what they say, for good; given what stays of the meta of each (app/inbox/erasure.py).
+
+        Returns the state each was in, empty where there is no record. Running ones are left alone.
+        """
+        given = [part for id, meta in metas for part in (id, meta)]
+        limits = (int(self.settings.dedupe_window), self._retention)
+        states = self._run(scripts.EMPTY, self._job, *limits, how, *given)
+        return {id: state.decode() for (id, _), state in zip(metas, states, strict=True)}
 
     def get(self, id: str) -> Record:
         """The record of an event.

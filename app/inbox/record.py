@@ -100,6 +100,10 @@ class Record:
     """The handler that it is in, once it has been in it for a second or two."""
     replays: tuple[tuple[float, str], ...] = ()
     """When it was put back to work on request, and in which state it was, in this order."""
+    emptied: float | None = None
+    """When what it says was taken out for good: its body, errors and results."""
+    discarded: float | None = None
+    """When it was closed for that, without having been done."""
     attempts: tuple[dict[str, Any], ...] = ()
     """Every attempt ended: attempt, started, ended (ms), worker, outcome, error."""
     steps: tuple[tuple[str, Any], ...] = ()
@@ -150,6 +154,8 @@ class Record:
             started=int(fields["started"]) / 1000 if "started" in fields else None,
             handler=_handler(fields) if state == "running" and "handling" in fields else None,
             replays=tuple(sorted((int(at) / 1000, was.decode()) for at, was in several.get("replay:", ()))),
+            emptied=int(fields["emptied"]) / 1000 if "emptied" in fields else None,
+            discarded=int(fields["discarded"]) / 1000 if "discarded" in fields else None,
             attempts=tuple(orjson.loads(line) for _, line in sorted(several.get("attempt:", ()), key=_number)),
             steps=tuple((name, orjson.loads(result)) for name, result in sorted(several.get(STEP, ()))),
             leased_until=leased_until,

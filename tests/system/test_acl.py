@@ -48,6 +48,16 @@ def command(stack: Stack, *arguments: str) -> str:
     return done.stdout
 
 
+def change_by_filter(stack: Stack, dead: str) -> None:
+    """What changes events by a filter, on the one that is dead."""
+    assert "1 of 1 put back" in command(stack, "replay", "--state", "dead", "--yes")
+    stack.wait_for(dead, "dead")
+    assert "1 of 1 discarded" in command(stack, "discard", "--state", "dead", "--yes")
+    assert "erased" in command(stack, "erase", "--search", "forged", "--yes")
+    assert "erase" in command(stack, "audit")
+
+
+@pytest.mark.timeout(240)  # it runs some twenty commands, each a process
 def test_the_whole_service_runs_with_the_least(allowed: EmbeddedServer, make_stack: MakeStack) -> None:
     """Receiver, workers and command line, forwarding and the API client, redeliveries, retries and crashes."""
     with serve(Api(KEY)) as api, bytes_server() as destination, sink() as taker:
@@ -92,6 +102,7 @@ def test_the_whole_service_runs_with_the_least(allowed: EmbeddedServer, make_sta
         assert command(stack, "rejected", "--admit", "--yes")
         assert " fail " not in command(stack, "doctor")
         assert "current" in command(stack, "keys")
+        change_by_filter(stack, ids["dead"])
         wait_until(lambda: denied(allowed) or taker.taken, "the alert of the dead event")
         assert "json #1: last sent" in command(stack, "alerts")
         assert "Paused" in command(stack, "pause", "acl.*")

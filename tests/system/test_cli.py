@@ -50,6 +50,9 @@ COMMANDS = (
     "replay",
     "export",
     "stats",
+    "discard",
+    "erase",
+    "audit",
     "diagnose",
     "explain",
     "doctor",
@@ -457,7 +460,7 @@ def test_the_filter_is_the_same_for_every_command(run: Run, inbox: Inbox, settin
         "until",
         "search",
     ]
-    for command in ("events", "replay", "export", "stats"):
+    for command in ("events", "replay", "export", "stats", "discard", "erase"):
         shown = run(command, "--help", env={"COLUMNS": "200"}).output
         assert [word for word in words if f"--{word}" not in shown] == []
 
@@ -501,6 +504,13 @@ def test_a_search_that_has_not_looked_at_all_does_not_say_none(run: Run, setting
     assert re.search(r"Looked at 2 events, back to \S+ \S+; there are more", looked.stderr)
     assert run("events", "--search", "nowhere").stdout == "No events that fit.\n"
     assert "Looked at 2 events" in run("events", "--search", "nowhere", "--look", "2", "--json").stderr
+
+
+def test_stats_says_that_there_are_too_many_types(run: Run, inbox: Inbox, settings: Settings) -> None:
+    record(settings)
+    assert "more types" not in run("stats").stderr
+    inbox.redis.zadd("jobhook:of:type:", {record(settings, event_id="evt_2"): 1})
+    assert "There are more types than have a set of their own" in run("stats").stderr
 
 
 def test_stats_counts_by_state_type_and_error(run: Run, inbox: Inbox, settings: Settings) -> None:

@@ -132,7 +132,7 @@ class Compose:
     def events(self) -> dict[str, str]:
         """The state of each event, by its id."""
         printed = self.run("exec", "-T", "workers", "jobhook", "events", "--json", "--limit", "10000")
-        return {event["id"]: event["state"] for event in orjson.loads(printed)}
+        return {event["id"]: event["state"] for event in map(orjson.loads, printed.splitlines())}
 
     def client(self) -> httpx.Client:
         """One that believes Caddy's own authority."""

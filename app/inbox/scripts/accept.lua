@@ -58,11 +58,11 @@ local function redeliver(id, digest, meta, body, conflict_of)
     expire_markers(id, window)
     return 'revived'
   end
-  local record = fields(id, 'state', 'body')
+  local record = fields(id, 'state', 'body', 'emptied')
   if not record[1] then return 'duplicate' end  -- finished, and past its retention
   redis.pcall('HINCRBY', key, 'redelivered', 1)
   redis.call('HSET', key, 'redelivered_last', NOW)
-  if record[2] ~= body then note_rewritten(key, body) end
+  if record[2] ~= body and not record[3] then note_rewritten(key, body) end
   if record[1] ~= 'dead' then return 'duplicate' end
   revive(id, record[1], window)
   return 'revived'

@@ -5,6 +5,7 @@
 --                                since (start of its first attempt), crashes (processes it has taken along),
 --                                held (when a handler of it was last found paused; 0: it is not),
 --                                handling (attempt and handler it is in), replay:<ms> (state it was put back from)
+--                                emptied (when what it says was taken out), discarded (when it was closed for that)
 --   jobhook:said:<id>    string  digest of what the event says; outlives the event so that redeliveries are known
 --   jobhook:seen:<id>    string  digest of the body: the marker of releases that went by the bytes. Of them there
 --                                may be old events and, during an upgrade, receivers (see accept.lua)
