@@ -332,7 +332,7 @@ def test_a_call_ends_in_time_though_redis_hangs(
 ) -> None:
     """P6 for handlers: each command of Redis has what is left of the call's time, not a time of its own."""
     monkeypatch.setattr("workers.jobsiteon.limits.REDIS_TIMEOUT_SECONDS", 60)
-    client = jobsiteon.client(kind, redis_url=own_server.url, api_timeout=0.4)
+    client = jobsiteon.client(kind, redis_url=own_server.url, api_timeout=2.0)
     client.get("/contacts/con_1")
     calls: list[Callable[[], object]] = [
         lambda: client.get("/contacts/con_1"),
