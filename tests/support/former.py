@@ -23,7 +23,7 @@ def _module(path: str) -> ModuleType:
     spec = spec_from_loader("former_envelope", loader=None)
     assert spec
     module = module_from_spec(spec)
-    exec(compile(_read(path), path, "exec"), module.__dict__)  # noqa: S102 - our own
+    exec(compile(_read(path), f"<former {path}>", "exec"), module.__dict__)  # noqa: S102 - our own
     return module
 
 
