@@ -154,6 +154,8 @@ class _Transport:
         self._dropped = 0
 
     def write(self, data: bytes) -> None:
+        if self.half_closed:  # a request was still being worked on: uvloop raises where nothing can be written
+            return
         if not self._held:
             self._loop.call_soon(self._flush)
         self._held.append(data)
