@@ -1,5 +1,6 @@
 """How a connection ends: with the answer to what is on its way, and without cutting the client off."""
 
+import asyncio
 import socket
 import threading
 from collections.abc import Iterator
@@ -7,9 +8,10 @@ from contextlib import contextmanager
 
 import pytest
 import uvicorn
+import uvloop
 from starlette.types import Receive, Scope, Send
 
-from app.receiver.http import MAX_DROPPED_BYTES, WebhookProtocol
+from app.receiver.http import MAX_DROPPED_BYTES, WebhookProtocol, _Transport
 from tests.support import PATIENCE_SECONDS, wait_until
 from tests.support.raw import Connection, request
 
@@ -138,3 +140,22 @@ def test_an_idle_connection_does_not_hold_up_the_end(before: bytes, monkeypatch:
         wait_until(lambda: server.server_state.connections, "the connection to be accepted")
         stop(server, port)
         assert connection.rest().count(b"HTTP/1.1 200") == (before == request())
+
+
+def test_what_is_written_behind_the_end_goes_nowhere() -> None:
+    """P6: the answer to a request that was still worked on when the connection was ended is no error of ours."""
+
+    async def session() -> bytes:
+        loop = asyncio.get_running_loop()
+        ours, theirs = socket.socketpair()
+        theirs.setblocking(False)
+        with theirs:
+            transport, _ = await loop.create_connection(asyncio.Protocol, sock=ours)
+            out = _Transport(transport, loop)
+            out.write(b"answer")
+            out.close()
+            out.write(b"another")
+            out.close()
+            return await loop.sock_recv(theirs, 100) + await loop.sock_recv(theirs, 100)
+
+    assert uvloop.run(session()) == b"answer"
