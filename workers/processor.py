@@ -134,9 +134,7 @@ class Processor:
                     self._tell_one(handler, Event(record, self._inbox, handler.name, errors=errors))
         except HandlerTimeout as timeout:
             _say_failed(running, record.id, timeout)
-        if limit.has_struck:
-            drop_connections(self._inbox.redis, but=others)
-            self._resources.drop()
+        self._drop_what_was_cut(limit, others)
 
     def _tell_one(self, handler: Handler, event: Event) -> None:
         try:
@@ -179,10 +177,14 @@ class Processor:
             progress.failed_all(timeout)
         except Exception as error:  # noqa: BLE001 - our own trouble, as with Redis, is one more reason to retry
             progress.failed_all(error)
+        self._drop_what_was_cut(limit, others)
+        return progress.settle(self._limits)
+
+    def _drop_what_was_cut(self, limit: time_limit, others: frozenset[Any]) -> None:
+        """Drops connections that a strike may have left in the middle of a command; `others` were in use before."""
         if limit.has_struck:
             drop_connections(self._inbox.redis, but=others)
             self._resources.drop()
-        return progress.settle(self._limits)
 
     def _run_each(self, record: Record, progress: Progress) -> None:
         together: list[Handler] = []

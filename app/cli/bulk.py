@@ -47,6 +47,11 @@ class Done:
     total: int
     was_interrupted: bool = False
 
+    @property
+    def note(self) -> str:
+        """What the audit trail says of it beside the number."""
+        return "interrupted" if self.was_interrupted else ""
+
 
 def find(inbox: Inbox, chosen: Filter, wanted: Callable[[Record], bool], most: int | None) -> dict[str, str]:
     """The events that are to be changed, and their states: those that fit and are wanted, so many at most."""

@@ -37,7 +37,7 @@ def discard(
     done = bulk.change(list(found), lambda some: erasure.discard(inbox, some), Limits(most, rate), "discard")
     changed = bulk.tell(done, "discarded", ("dead",))
     if found:
-        audit.record(inbox.redis, "discard", which, changed, "interrupted" if done.was_interrupted else "")
+        audit.record(inbox.redis, "discard", which, changed, done.note)
     if done.was_interrupted:
         raise typer.Exit(bulk.EXIT_INTERRUPTED)
     if changed < len(found):
@@ -62,7 +62,7 @@ def erase(chosen: Filter, yes: Yes = False, rate: Rate = None) -> None:
     for what, number in beside.items():
         if number:
             console.print(f"{number} {what} erased.")
-    audit.record(inbox.redis, "erase", in_words(chosen), changed, "interrupted" if done.was_interrupted else "")
+    audit.record(inbox.redis, "erase", in_words(chosen), changed, done.note)
     console.print(
         "Redis's append-only file holds it until that is rewritten: `redis-cli BGREWRITEAOF`. Backups hold it as well."
     )

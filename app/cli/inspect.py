@@ -42,7 +42,6 @@ SCAN_LIMIT = 20_000
 LOOK = 10_000
 """Events looked at for one list: some 100 ms, should nothing fit."""
 
-REPLAY_BATCH = bulk.BATCH
 _REPLAYED = ("done", "dead", "retrying")
 """The states from which an event is put back to work."""
 _WIDE_ENOUGH = 110
@@ -192,7 +191,7 @@ def replay(
     )
     replayed = sum(map(_is_replayed, done.results.values()))
     if found:
-        audit.record(inbox.redis, "replay", which, replayed, "interrupted" if done.was_interrupted else "")
+        audit.record(inbox.redis, "replay", which, replayed, done.note)
     if as_json:
         results = done.results.items()
         print_json([{"id": id, "was": state or None, "replayed": _is_replayed(state)} for id, state in results])

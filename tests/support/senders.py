@@ -8,7 +8,7 @@ import httpx
 import orjson
 
 from app.delivery.signature import sign
-from tests.support import wait_until
+from tests.support import PATIENCE_SECONDS, wait_until
 from tests.support.stack import KEY
 
 PAUSE_SECONDS = 0.01
@@ -16,24 +16,23 @@ SOME = 30
 ANSWER_SECONDS = 5.0
 
 
-class Persistent:
-    """Delivers one event after the other until it is stopped, each until it is accepted by one of the receivers."""
+class Background:
+    """Delivers in a thread of its own until the end of the block."""
 
-    def __init__(self, urls: Callable[[], list[str]], name: str = "evt", type: str = "test.ok") -> None:
-        """`urls` says where the receivers are at the moment."""
-        self._urls = urls
-        self._name, self._type = name, type
+    some = SOME
+    """Deliveries that are waited for at the beginning, and whenever that is asked for."""
+    patience = PATIENCE_SECONDS
+
+    def __init__(self) -> None:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run)
         self.ids: set[str] = set()
         """Of all that was accepted."""
-        self.refused = 0
-        """How often a delivery was sent again."""
 
     def wait_for_some(self) -> None:
         """Returns when some more deliveries have been accepted."""
-        enough = len(self.ids) + SOME
-        wait_until(lambda: len(self.ids) >= enough, "accepted deliveries")
+        enough = len(self.ids) + self.some
+        wait_until(lambda: len(self.ids) >= enough, "accepted deliveries", self.patience)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -41,9 +40,24 @@ class Persistent:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Returns when the last delivery has been accepted."""
+        """Returns when the last delivery has been answered."""
         self._stop.set()
         self._thread.join()
+
+    def _run(self) -> None:
+        raise NotImplementedError
+
+
+class Persistent(Background):
+    """Delivers one event after the other, each until it is accepted by one of the receivers."""
+
+    def __init__(self, urls: Callable[[], list[str]], name: str = "evt", type: str = "test.ok") -> None:
+        """`urls` says where the receivers are at the moment."""
+        super().__init__()
+        self._urls = urls
+        self._name, self._type = name, type
+        self.refused = 0
+        """How often a delivery was sent again."""
 
     def _run(self) -> None:
         with httpx.Client(timeout=ANSWER_SECONDS, trust_env=False) as client:

@@ -19,8 +19,8 @@ from typer.testing import CliRunner, Result
 
 from app import __version__
 from app.cli import app, main
+from app.cli.bulk import BATCH
 from app.cli.embedded import EmbeddedServer, free_port
-from app.cli.inspect import REPLAY_BATCH
 from app.config.settings import Settings
 from app.config.sources import load_settings
 from app.config.table import settings_table
@@ -764,7 +764,7 @@ def test_replay_of_all_dead_events(run: Run, inbox: Inbox, settings: Settings) -
 
 
 def test_replay_of_more_dead_events_than_one_batch(run: Run, inbox: Inbox, settings: Settings) -> None:
-    number = REPLAY_BATCH + 1
+    number = BATCH + 1
     record_bytes(settings, *(b"%d" % n for n in range(number)))
     while taken := inbox.work("w").taken:
         inbox.work("", Ended(taken.id, taken.token, "dead", b"{}"), want="")

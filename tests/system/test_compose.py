@@ -6,7 +6,6 @@ import shutil
 import ssl
 import subprocess
 import tempfile
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from app.delivery.signature import sign
 from app.receiver.endpoint import PATH
 from tests.support import wait_until
 from tests.support.processes import clean_environment
+from tests.support.senders import Background
 from tests.support.stack import KEY, ROOT
 
 DOMAIN = "hooks.localhost"
@@ -170,30 +170,17 @@ def compose(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Compose]
             compose.run("down", "-v", "--remove-orphans")
 
 
-class Sender:
-    """Delivers until it is stopped, whatever the answers."""
+class Sender(Background):
+    """Delivers whatever the answers are."""
+
+    some = SOME
+    patience = PATIENCE_SECONDS
 
     def __init__(self, compose: Compose) -> None:
+        super().__init__()
         self._compose = compose
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._send)
-        self.accepted: set[str] = set()
 
-    def __enter__(self) -> "Sender":
-        self._thread.start()
-        self.wait_for_some()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def wait_for_some(self) -> None:
-        """Returns when some more deliveries have been accepted."""
-        enough = len(self.accepted) + SOME
-        wait_until(lambda: len(self.accepted) >= enough, "answers", PATIENCE_SECONDS)
-
-    def _send(self) -> None:
+    def _run(self) -> None:
         with self._compose.client() as client:
             while not self._stop.wait(PAUSE_SECONDS):
                 try:
@@ -201,7 +188,7 @@ class Sender:
                 except httpx.HTTPError:
                     continue
                 if answer.status_code == 200:
-                    self.accepted.add(answer.json()["id"])
+                    self.ids.add(answer.json()["id"])
 
 
 def wait_until_done(compose: Compose, ids: set[str]) -> None:
@@ -222,15 +209,15 @@ def test_all_of_it(compose: Compose) -> None:
             wait_until(lambda: compose.restarts(service) > before, "a restart", PATIENCE_SECONDS)  # noqa: B023
             compose.wait_until_well(service)
             sender.wait_for_some()
-    wait_until_done(compose, sender.accepted)
+    wait_until_done(compose, sender.ids)
 
     compose.run("stop", "workers")
     with compose.client() as client:
         waiting = {compose.deliver(client, sample("test.ok")).json()["id"] for _ in range(SOME)}
     compose.run("down")
     compose.up()
-    wait_until_done(compose, sender.accepted | waiting)
-    assert set(compose.events()) == sender.accepted | waiting
+    wait_until_done(compose, sender.ids | waiting)
+    assert set(compose.events()) == sender.ids | waiting
 
     installed = compose.run("exec", "-T", "workers", "python", "-c", "import slugify; print(slugify.slugify('A b'))")
     assert installed.strip() == "a-b"
@@ -244,9 +231,9 @@ def test_another_redis_takes_over(compose: Compose) -> None:
     with Sender(compose) as sender:
         compose.run("stop", "redis")
         sender.wait_for_some()
-    wait_until_done(compose, sender.accepted)
+    wait_until_done(compose, sender.ids)
     compose.run("down")  # the former primary, whose data are old, is started together with the others
     compose.up()
     with Sender(compose) as again:
         pass
-    wait_until_done(compose, sender.accepted | again.accepted)
+    wait_until_done(compose, sender.ids | again.ids)
