@@ -8,15 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from redis import Redis
 
+from app.cli.embedded import EmbeddedServer
 from app.config.settings import Settings
 from app.inbox.filter import BadFilter, Filter
-from app.inbox.inbox import Inbox
+from app.inbox.inbox import Inbox, connect
 from app.inbox.record import Ended, Outcome
 from app.inbox.search import Place, Search
 from tests.support import former
 from tests.support.deliveries import accept_all, received
 from tests.support.frozen import thaw
 from tests.support.inbox import age, ended, sweep, take
+from tests.support.stack import make_settings
 
 OF = "jobhook:of"
 CASES: list[dict[str, Any]] = [
@@ -306,6 +308,21 @@ def test_late_ones_are_forgotten_with_their_records(redis: "Redis", inbox: Inbox
     age(inbox, "done", receipt.id)
     sweep(inbox)
     assert redis.zcard(f"{OF}:late") == 0
+
+
+@pytest.mark.usefixtures("redis_7_0")
+def test_where_scripts_have_no_clock_everything_is_found_all_the_same(own_server: EmbeddedServer) -> None:
+    """P2: Redis 7.0 shows them none. The sweep, which makes findable what was recorded before, goes on too."""
+    settings = make_settings(own_server.url)
+    with connect(settings) as redis:
+        former.accept(redis, settings, b'{"type":"job.done","n":1}')
+        inbox = Inbox(redis, settings)
+        bodies = [b'{"id":"evt_%d","type":"job.done","data":{"id":"r_%d"}}' % (n, n) for n in range(500)]
+        accept_all(settings, *map(received, bodies))
+        for look in (lambda: None, lambda: rounds(inbox)):
+            look()
+            assert len(list(Search(redis, Filter.of({"type": "job.*", "search": "evt_"})))) == len(bodies)
+            assert len(list(Search(redis, Filter.of({"resource": "job/r_7"})))) == 1
 
 
 def test_a_place_is_read_back_or_refused() -> None:

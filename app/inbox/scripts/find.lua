@@ -17,7 +17,7 @@
 local given, texts = cjson.decode(ARGV[1]), { unpack(ARGV, 2) }
 local CHUNK = math.min(100, math.max(8, math.floor(800 / #given.sources)))  -- rows read at a time
 local LOOKS_PER_CLOCK = 16
-local begun, floor = os.clock(), given.lowest and string.format('%d', given.lowest) or '-inf'
+local used_ms, floor = stopwatch(), given.lowest and string.format('%d', given.lowest) or '-inf'
 local before_score, before_id = given.before and given.before[1], given.before and given.before[2]
 
 -- A sorted set as it is gone through: `score` and `id` of the one whose turn it is, nil at its end.
@@ -152,7 +152,7 @@ while true do
     end
   end
   last_score, last_id = score, id
-  local is_time = looked % LOOKS_PER_CLOCK == 0 and (os.clock() - begun) * 1000 >= given.ms
+  local is_time = looked % LOOKS_PER_CLOCK == 0 and used_ms(looked) >= given.ms
   if is_time or looked >= given.most_looked or (not given.tally and #found >= given.most) then
     return { found, looked, string.format('%.17g', last_score), last_id, 0 }
   end

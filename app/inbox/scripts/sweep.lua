@@ -197,7 +197,7 @@ local function go_round()
   local began, place, cursor = string.match(known[2] or '', '^(%-?%d+) (%d+) (%d+)$')
   place = began == wanted and tonumber(place) or 1
   if began ~= wanted then cursor = '0' end
-  local begun = os.clock()
+  local used_ms, looked = stopwatch(), 0
   repeat
     if not ROUND[place] then
       redis.call('HDEL', P .. 'of', 'round')
@@ -205,8 +205,9 @@ local function go_round()
       return
     end
     cursor = index_slice(ROUND[place], cursor)
+    looked = looked + AT_ONCE
     if cursor == '0' then place = place + 1 end
-  until (os.clock() - begun) * 1000 >= round_ms
+  until used_ms(looked) >= round_ms
   redis.call('HSET', P .. 'of', 'round', wanted .. ' ' .. place .. ' ' .. cursor)
 end
 go_round()
