@@ -217,7 +217,8 @@ def test_all_of_it(compose: Compose) -> None:
     compose.run("down")
     compose.up()
     wait_until_done(compose, sender.ids | waiting)
-    assert set(compose.events()) == sender.ids | waiting
+    # There may be more: a receiver that was killed may have recorded what it could not answer any more.
+    assert set(compose.events()) >= sender.ids | waiting
 
     installed = compose.run("exec", "-T", "workers", "python", "-c", "import slugify; print(slugify.slugify('A b'))")
     assert installed.strip() == "a-b"
